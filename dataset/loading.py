@@ -1,0 +1,347 @@
+"""TextZoom pairs -> batches: resized once and kept as uint8, drawn by `EpochBatches`, corrupt samples left out.
+
+`build_loader` is the only place where a DataLoader is made.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dataset.charset import filter_text
+from dataset.sampler import EpochBatches
+from dataset.textzoom import CorruptSampleError, DataError, TextZoomLMDB
+from dataset.transforms import resize_planes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pair, resized: uint8 planes (C, H, W), the filtered label, its number in the data set."""
+
+    hr: np.ndarray
+    lr: np.ndarray
+    label: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be read, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N pairs.
+
+    Attributes:
+        images_hr: (N, C, H, W) float32 in [0, 1], all multiples of 1/255; C is 3 (RGB) or 4 (RGB and text mask).
+        images_lr: (N, C, H/scale, W/scale), likewise.
+        labels: N strings, filtered by the vocabulary of the run, in their own case.
+        indices: (N,) int64 sample numbers in the data set.
+        skipped: samples of this batch that could not be read; they are not among the N.
+    """
+
+    images_hr: Tensor
+    images_lr: Tensor
+    labels: list[str]
+    indices: Tensor
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """A copy with its pictures on another device."""
+        return replace(
+            self,
+            images_hr=self.images_hr.to(device, non_blocking=True),
+            images_lr=self.images_lr.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """A copy with its pictures in page-locked memory; the DataLoader calls it."""
+        return replace(self, images_hr=self.images_hr.pin_memory(), images_lr=self.images_lr.pin_memory())
+
+
+def collate(samples: Sequence[Sample | Skipped]) -> Batch:
+    """Stack resized pairs into a `Batch`; what could not be read is only listed."""
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    skipped = tuple(sample for sample in samples if isinstance(sample, Skipped))
+    if not good:
+        empty = torch.empty(0)
+        return Batch(empty, empty, [], torch.empty(0, dtype=torch.long), skipped)
+
+    def stack(planes: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(planes)).to(torch.float32) / 255
+
+    return Batch(
+        images_hr=stack([sample.hr for sample in good]),
+        images_lr=stack([sample.lr for sample in good]),
+        labels=[sample.label for sample in good],
+        indices=torch.tensor([sample.index for sample in good], dtype=torch.long),
+        skipped=skipped,
+    )
+
+
+class WordPairs(Dataset):
+    """Several LMDBs one after the other (or a selection of their samples), each pair resized to the run's sizes.
+
+    Args:
+        sources: opened LMDBs.
+        width, height: HR size in pixels; LR is that divided by `scale`.
+        scale: the magnification.
+        mask: append the text mask as a fourth plane.
+        voc_type: vocabulary that labels are filtered by.
+        cache: keep the resized uint8 planes in memory after the first read (20 kB a pair with mask), so that later
+            epochs decode nothing. Then `threads` decode; without it the DataLoader's worker processes do.
+        threads: decoding threads of a cached data set.
+        selection: sample numbers to keep, in their order; None keeps all.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[TextZoomLMDB],
+        *,
+        width: int = 128,
+        height: int = 32,
+        scale: int = 2,
+        mask: bool = True,
+        voc_type: str = "all",
+        cache: bool = True,
+        threads: int = 1,
+        selection: Sequence[int] | None = None,
+    ) -> None:
+        self.sources = list(sources)
+        self.offsets = np.cumsum([0, *(len(source) for source in self.sources)])
+        self.width, self.height, self.scale, self.mask, self.voc_type = width, height, scale, mask, voc_type
+        self.cache, self.threads = cache, max(1, threads)
+        self.selection = np.arange(self.offsets[-1]) if selection is None else np.asarray(selection, dtype=np.int64)
+        self._samples: list[Sample | Skipped | None] = [None] * len(self.selection) if cache else []
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    def name_of(self, index: int) -> str:
+        """Where a sample lies, for messages: `<LMDB folder> sample <1-based number, as in its keys>`."""
+        source, local = self._locate(index)
+        return f"{source.path} sample {local + 1:09d}"
+
+    def _locate(self, index: int) -> tuple[TextZoomLMDB, int]:
+        position = int(self.selection[index])
+        number = int(np.searchsorted(self.offsets, position, side="right")) - 1
+        return self.sources[number], position - int(self.offsets[number])
+
+    def read(self, index: int) -> Sample | Skipped:
+        """Read, decode and resize one pair."""
+        source, local = self._locate(index)
+        try:
+            raw = source.raw(local)
+            image_hr, image_lr = source.images(raw)
+        except CorruptSampleError as error:
+            return Skipped(index, f"{self.name_of(index)}: {error}")
+        size_lr = (self.width // self.scale, self.height // self.scale)
+        return Sample(
+            hr=resize_planes(image_hr, (self.width, self.height), self.mask),
+            lr=resize_planes(image_lr, size_lr, self.mask),
+            label=filter_text(raw.label, self.voc_type),
+            index=index,
+        )
+
+    def __getitem__(self, index: int) -> Sample | Skipped:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample | Skipped]:
+        """Several samples at once; the DataLoader asks for a whole batch."""
+        if not self.cache:
+            return [self.read(index) for index in indices]
+        missing = [index for index in dict.fromkeys(indices) if self._samples[index] is None]
+        if len(missing) > 1 and self.threads > 1:
+            with ThreadPoolExecutor(self.threads) as pool:  # Pillow decodes and resizes without the interpreter lock
+                fresh = list(pool.map(self.read, missing))
+        else:
+            fresh = [self.read(index) for index in missing]
+        for index, sample in zip(missing, fresh, strict=True):
+            self._samples[index] = sample
+        return [sample for index in indices if (sample := self._samples[index]) is not None]
+
+    def fingerprint(self) -> str:
+        """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""
+        digest = hashlib.sha256()
+        for source in self.sources:
+            digest.update(source.fingerprint().encode())
+        if len(self.selection) != self.offsets[-1]:
+            digest.update(self.selection.tobytes())
+        return digest.hexdigest()
+
+
+class PairLoader:
+    """Iterates over batches of one process and keeps account of the samples that could not be read.
+
+    Attributes:
+        batches: which samples make which batch; `batches.seek(epoch, start)` chooses where the next iteration begins.
+        skipped: {sample number: reason} of all unreadable samples met so far, in this process.
+    """
+
+    def __init__(self, pairs: WordPairs, batches: Any, *, workers: int, pin_memory: bool = False) -> None:
+        self.pairs, self.batches = pairs, batches
+        self.skipped: dict[int, str] = {}
+        processes = 0 if pairs.cache else workers
+        self._loader = DataLoader(
+            pairs,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=processes,
+            pin_memory=pin_memory,
+            persistent_workers=processes > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            for bad in batch.skipped:
+                if bad.index not in self.skipped:
+                    self.skipped[bad.index] = bad.reason
+                    log.warning("skipped (%d so far): %s", len(self.skipped), bad.reason)
+            if len(batch):
+                yield batch
+            elif batch.skipped:
+                log.warning("a batch of %d unreadable samples is left out", len(batch.skipped))
+
+
+@dataclass(frozen=True)
+class OrderedBatches:
+    """Every `world_size`-th sample from `rank` on, in file order, in batches; nothing is left out or repeated."""
+
+    size: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self) -> int:
+        share = len(range(self.rank, self.size, self.world_size))
+        return -(-share // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = list(range(self.rank, self.size, self.world_size))
+        for start in range(0, len(share), self.batch_size):
+            yield share[start : start + self.batch_size]
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """How pictures are read and batches are made; the same for all data sets of a run."""
+
+    width: int = 128
+    height: int = 32
+    scale: int = 2
+    mask: bool = True
+    voc_type: str = "all"
+    synthetic: bool = False
+    cache: bool = True
+    workers: int = 0
+    batch_size: int = 48
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    pin_memory: bool = False
+    pair_options: dict[str, Any] = field(default_factory=dict)
+
+    def pairs(self, paths: Iterable[str | Path], selection: Sequence[int] | None = None) -> WordPairs:
+        """Open the LMDBs at `paths` as one data set.
+
+        Raises:
+            DataError: one of them cannot be used, or there is none.
+        """
+        sources = [TextZoomLMDB(path, synthetic=self.synthetic) for path in paths]
+        if not sources:
+            raise DataError("no data set was named; give one or more LMDB folders")
+        return WordPairs(
+            sources,
+            width=self.width,
+            height=self.height,
+            scale=self.scale,
+            mask=self.mask,
+            voc_type=self.voc_type,
+            cache=self.cache,
+            threads=self.workers,
+            selection=selection,
+        )
+
+
+def build_loader(pairs: WordPairs, spec: LoaderSpec, *, train: bool) -> PairLoader:
+    """A shuffled, endless-by-epoch training loader, or a loader that visits every sample once in file order.
+
+    Raises:
+        DataError: there are fewer training samples than one step of all processes takes.
+    """
+    shares = {"batch_size": spec.batch_size, "rank": spec.rank, "world_size": spec.world_size}
+    batches: EpochBatches | OrderedBatches
+    if train:
+        batches = EpochBatches(size=len(pairs), seed=spec.seed, **shares)
+        if batches.batches_per_epoch == 0:
+            raise DataError(
+                f"{len(pairs)} training samples are fewer than one step takes: batch_size {spec.batch_size} x "
+                f"{spec.world_size} process(es); lower --batch_size"
+            )
+    else:
+        batches = OrderedBatches(size=len(pairs), **shares)
+    return PairLoader(pairs, batches, workers=spec.workers, pin_memory=spec.pin_memory)
+
+
+def split_held_out(pairs: WordPairs, fraction: float) -> tuple[list[int], list[int]]:
+    """Divide a training set: (kept, held out) sample numbers.
+
+    Pairs made of the same HR photo stay on one side, and the choice depends on the photos alone, not on seed or order.
+
+    Raises:
+        DataError: the set is too small to hold out anything.
+    """
+    digests = []
+    for index in range(len(pairs)):
+        source, local = pairs._locate(index)
+        try:
+            digests.append(hashlib.blake2b(source.raw(local).hr, digest_size=8).digest())
+        except CorruptSampleError:
+            digests.append(b"\xff" * 8)
+    groups: dict[bytes, list[int]] = {}
+    for index, digest in enumerate(digests):
+        groups.setdefault(digest, []).append(index)
+    wanted = max(1, round(fraction * len(pairs)))
+    held: list[int] = []
+    for digest in sorted(groups):
+        if len(held) >= wanted:
+            break
+        held.extend(groups[digest])
+    kept = sorted(set(range(len(pairs))) - set(held))
+    if not kept:
+        raise DataError(
+            f"{len(pairs)} training samples (of {len(groups)} photos) are too few to hold out {fraction:.0%} for "
+            "validation; name a validation set with --val_data_dir"
+        )
+    return kept, sorted(held)
+
+
+def split_names(paths: Sequence[str | Path]) -> list[str]:
+    """Names of data sets for reports: the last part of the path, with as many parents as keep the names apart."""
+    parts = [Path(path).resolve().parts for path in paths]
+    if len(set(parts)) != len(parts):
+        raise DataError(f"the same data set is named twice: {', '.join(map(str, paths))}")
+    depth = 1
+    while len({names[-depth:] for names in parts}) != len(parts):
+        depth += 1
+    return ["/".join(names[-depth:]) for names in parts]

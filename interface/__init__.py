@@ -1,0 +1,1 @@
+"""How things are run. This file imports nothing, so `main.py --help` starts at once."""

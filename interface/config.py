@@ -1,0 +1,478 @@
+"""Command line and YAML -> one checked configuration. Plain data: nothing here imports torch.
+
+`configs/super_resolution.yaml` is the schema and holds the defaults. Over it come, in this order: `configs/<arch>.yaml`,
+the configuration of the run that `--resume` names, the file of `--config`, the flags.
+"""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from easydict import EasyDict
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+DEFAULTS = CONFIGS / "super_resolution.yaml"
+RUN_CONFIG = "config.yaml"  # written into every run folder
+
+VERBS = ("train", "test", "demo")
+
+
+class ConfigError(ValueError):
+    """An option that does not exist, or a value it cannot have."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One command-line flag and the key it sets."""
+
+    name: str
+    path: str
+    help: str
+    metavar: str | None = None
+
+
+# Boolean keys get --NAME and --no-NAME, lists take several values; types and defaults come from the YAML.
+FLAGS = (
+    Flag("arch", "arch", "network to build"),
+    Flag("STN", "MODEL.STN", "rectify the LR image while training"),
+    Flag("mask", "MODEL.mask", "fourth image plane with the dark strokes"),
+    Flag("srb", "MODEL.srb", "residual blocks"),
+    Flag("hd_u", "MODEL.hd_u", "hidden units; the feature width is twice that"),
+    Flag("triple_clues", "MODEL.triple_clues", "linguistic clue beside the recognition prior"),
+    Flag("stu_iter", "MODEL.stu_iter", "stages of the cascade"),
+    Flag("sr_share", "MODEL.sr_share", "one SR network for all stages"),
+    Flag("tpg_share", "MODEL.tpg_share", "one text-prior generator for all stages"),
+    Flag("tpg", "MODEL.tpg", "text-prior generator"),
+    Flag("tpg_pretrained", "MODEL.tpg_pretrained", 'its starting weights, or "random"', "FILE"),
+    Flag("gradient", "LOSS.gradient", "gradient-profile loss"),
+    Flag("use_distill", "LOSS.use_distill", "pull the student's prior to the teacher's on HR"),
+    Flag("use_label", "LOSS.use_label", "CTC loss of the student against the label"),
+    Flag("ssim_loss", "LOSS.ssim_loss", "add 1 - SSIM"),
+    Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
+    Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
+    Flag("train_data_dir", "TRAIN.train_data_dir", "training sets (TextZoom LMDBs)", "DIR"),
+    Flag("val_data_dir", "TRAIN.VAL.val_data_dir", "validation sets; default: a part of the training data", "DIR"),
+    Flag("test_data_dir", "TEST.test_data_dir", "test sets", "DIR"),
+    Flag("syn", "TRAIN.syn", "HR-only data: make LR by bicubic reduction"),
+    Flag("batch_size", "TRAIN.batch_size", "images per step and process"),
+    Flag("width", "TRAIN.width", "HR width in pixels"),
+    Flag("height", "TRAIN.height", "HR height in pixels"),
+    Flag("cache", "TRAIN.cache", "keep resized pictures in memory"),
+    Flag("workers", "TRAIN.workers", "decoding threads, or loader processes with --no-cache"),
+    Flag("epochs", "TRAIN.epochs", "passes over the training data"),
+    Flag("steps", "TRAIN.steps", "stop after so many steps in all; 0: after the epochs"),
+    Flag("learning_rate", "TRAIN.lr", "peak learning rate"),
+    Flag("schedule", "TRAIN.schedule", "course of the learning rate"),
+    Flag("accumulate", "TRAIN.accumulate", "batches per optimizer step"),
+    Flag("seed", "TRAIN.seed", "seed of weights, sampling and dropout"),
+    Flag("device", "TRAIN.device", "auto, cpu, cuda, cuda:N or mps"),
+    Flag("mixed_precision", "TRAIN.mixed_precision", "arithmetic of the forward pass"),
+    Flag("resume", "TRAIN.resume", "run folder to continue or test; published folder or checkpoint file", "PATH"),
+    Flag("ckpt_dir", "TRAIN.ckpt_dir", "where run folders lie", "DIR"),
+    Flag("logs_dir", "TRAIN.logs_dir", "TensorBoard events; default: in the run folder", "DIR"),
+    Flag("save_interval", "TRAIN.saveInterval", "steps between checkpoints"),
+    Flag("log_interval", "TRAIN.displayInterval", "steps between log lines"),
+    Flag("val_interval", "TRAIN.VAL.valInterval", "steps between validations; 0: each epoch"),
+    Flag("select_on", "TRAIN.VAL.select_on", "what chooses best.pth; test is the published practice"),
+    Flag("vis_dir", "TRAIN.VAL.vis_dir", "name of the run folder", "NAME"),
+    Flag("vis", "TRAIN.VAL.vis", "write LR, SR and HR pictures in tests"),
+    Flag("test_model", "TEST.test_model", "recognisers that score the result, e.g. CRNN,PPOCR", "NAME"),
+    Flag("cases", "TEST.cases", "pictures in each gallery of the report"),
+    Flag("report_dir", "TEST.report_dir", "where the report goes; default: in the run folder", "DIR"),
+    Flag("demo_dir", "TEST.demo_dir", "pictures for --demo", "DIR"),
+)
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "MODEL.tpg": ("CRNN",),
+    "MODEL.student_passes": ("shared", "published"),
+    "LOSS.hyphen": ("drop", "blank"),
+    "LOSS.confusion_columns": ("corrected", "published"),
+    "TRAIN.optimizer": ("Adam", "SGD"),
+    "TRAIN.schedule": ("cosine", "constant", "rtsrn_release"),
+    "TRAIN.mixed_precision": ("no", "bf16", "fp16"),
+    "TRAIN.voc_type": ("digit", "lower", "upper", "all", "chinese"),
+    "TRAIN.VAL.select_on": ("validation", "test"),
+    "TEST.test_model": ("CRNN", "PPOCR"),
+}
+
+# Smallest allowed value; the second entry says whether it is itself allowed.
+LOWEST: dict[str, tuple[float, bool]] = {
+    "MODEL.srb": (1, True),
+    "MODEL.hd_u": (1, True),
+    "MODEL.stu_iter": (1, True),
+    "MODEL.prior_dropout": (0, True),
+    "TRAIN.batch_size": (1, True),
+    "TRAIN.width": (8, True),
+    "TRAIN.height": (8, True),
+    "TRAIN.down_sample_scale": (1, True),
+    "TRAIN.workers": (0, True),
+    "TRAIN.epochs": (1, True),
+    "TRAIN.steps": (0, True),
+    "TRAIN.lr": (0, False),
+    "TRAIN.beta1": (0, True),
+    "TRAIN.warmup": (0, True),
+    "TRAIN.clip_grad": (0, True),
+    "TRAIN.accumulate": (1, True),
+    "TRAIN.seed": (0, True),
+    "TRAIN.saveInterval": (1, True),
+    "TRAIN.displayInterval": (1, True),
+    "TRAIN.VAL.held_out": (0, False),
+    "TRAIN.VAL.valInterval": (0, True),
+    "TRAIN.VAL.n_vis": (0, True),
+    "TEST.bootstrap_samples": (10, True),
+    "TEST.psnr_batch_size": (1, True),
+    "TEST.cases": (0, True),
+}
+# Largest allowed value of what is a share.
+HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
+
+# Keys of published configuration files that had no effect there. They are read and named in the log, not refused.
+RETIRED_KEYS = {
+    "TRAIN.cuda": "use --device",
+    "TRAIN.ngpu": "use torchrun --nproc_per_node N",
+    "TRAIN.adadelta": "use TRAIN.optimizer",
+    "TRAIN.adam": "use TRAIN.optimizer",
+    "TRAIN.manualSeed": "use TRAIN.seed",
+    "TRAIN.keep_ratio": "pictures are always resized to width x height",
+    "TRAIN.max_len": "it never left out a word",
+    "TEST.checkpoint": "use --resume",
+    "CONVERT": "use scripts/lmdb_tool.py",
+}
+# Flags of the published programs that did nothing there, or whose work another flag does.
+RETIRED_FLAGS = {
+    "--rec": "use --test_model",
+    "--y_domain": "it did nothing",
+    "--mixed": "it did nothing",
+    "--ic15sr": "it did nothing",
+    "--prob_insert": "it did nothing",
+    "--rotate_train": "it did nothing",
+    "--rotate_test": "it did nothing",
+    "--badset": "it did nothing",
+    "--training_stablize": "it did nothing",
+    "--test_distorted_fusing": "it did nothing",
+    "--results_rotate": "it did nothing",
+    "--results_rotate_angle": "it did nothing",
+    "--learning_STN": "it did nothing",
+    "--tssim_loss": "it did nothing",
+    "--mse_fuse": "it did nothing",
+    "--for_cascading": "it did nothing",
+    "--color_loss": "it did nothing",
+    "--BiSR": "it did nothing",
+    "--random_reso": "it crashed",
+    "--CHNSR": "Chinese recognisers are not part of this program",
+}
+
+
+@dataclass
+class Settings:
+    """What a command line means.
+
+    Attributes:
+        verb: "train", "test" or "demo".
+        config: all options; `config.TRAIN.batch_size` and so on.
+        given: dotted keys that the user set, by flag or file (not by the resumed run).
+        notes: things the user should read in the log, such as ignored keys.
+    """
+
+    verb: str
+    config: EasyDict
+    given: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of the leaves."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def get(tree: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted key."""
+    for key in path.split("."):
+        tree = tree[key]
+    return tree
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        tree = tree[key]
+    tree[last] = value
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` for the nearest known name, or the known names."""
+    lowered = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f"; did you mean {lowered[near[0]]}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def coerce(path: str, value: Any, default: Any, source: str) -> Any:
+    """`value` as the type of `default`, checked against the choices and limits of its key.
+
+    Raises:
+        ConfigError: it is not of that type, or not allowed.
+    """
+    where = f"{source}: {path}"
+    if isinstance(default, list):
+        values = value.split(",") if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not all(isinstance(item, str) for item in values):
+            raise ConfigError(f"{where} is {value!r}; a list of names or paths was expected")
+        value = [item.strip() for item in values if item.strip()]
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} is {value!r}; true or false was expected")
+    elif isinstance(default, int | float):
+        value = _number(value, type(default), where)
+    elif isinstance(value, bool) and path == "TRAIN.mixed_precision":
+        value = "no" if value is False else value  # YAML reads a bare `no` as false
+    if isinstance(default, str) and not isinstance(value, str):
+        raise ConfigError(f"{where} is {value!r}; a text was expected")
+    _check_value(path, value, where)
+    return value
+
+
+def _number(value: Any, kind: type, where: str) -> int | float:
+    expected = "a whole number" if kind is int else "a number"
+    if isinstance(value, str):  # PyYAML reads 1e-4 as a text
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"{where} is {value!r}; {expected} was expected") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ConfigError(f"{where} is {value!r}; {expected} was expected")
+    if kind is int and value != int(value):
+        raise ConfigError(f"{where} is {value!r}; {expected} was expected")
+    return kind(value)
+
+
+def _check_value(path: str, value: Any, where: str) -> None:
+    if path in CHOICES:
+        for item in value if isinstance(value, list) else [value]:
+            if item not in CHOICES[path]:
+                raise ConfigError(f"{where} is {item!r}{did_you_mean(str(item), CHOICES[path])}")
+    if path in LOWEST:
+        low, allowed = LOWEST[path]
+        if value < low or (value == low and not allowed):
+            raise ConfigError(f"{where} is {value}; it must be {'at least' if allowed else 'more than'} {low}")
+    if path in HIGHEST and value > HIGHEST[path]:
+        raise ConfigError(f"{where} is {value}; it must be at most {HIGHEST[path]}")
+    if path == "TRAIN.device" and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ConfigError(f"{where} is {value!r}; use auto, cpu, cuda, cuda:N or mps")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a dict.
+
+    Raises:
+        ConfigError: it is missing, not YAML, or not a mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = sorted(p.name for p in CONFIGS.glob("*.yaml"))
+        raise ConfigError(f"no configuration file {path}{did_you_mean(path.name, names)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds a {type(tree).__name__}; sections such as TRAIN: were expected")
+    return tree
+
+
+def merge(base: dict[str, Any], update: Mapping[str, Any], source: str, notes: list[str] | None = None) -> set[str]:
+    """Write `update` over `base`, in place, and return the dotted keys it set.
+
+    Raises:
+        ConfigError: a key that `base` does not have, or a value of another type.
+    """
+    known = dict(flatten(base))
+    sections = {path.rsplit(".", depth)[0] for path in known for depth in range(1, path.count(".") + 1)}
+    done = set()
+    for path, value in flatten(update):
+        retired = next((key for key in RETIRED_KEYS if path == key or path.startswith(f"{key}.")), None)
+        if retired:
+            if notes is not None:
+                notes.append(f"{source}: {path} is not used ({RETIRED_KEYS[retired]})")
+            continue
+        if path in sections:
+            if value is None:  # an empty section
+                continue
+            raise ConfigError(f"{source}: {path} is a section; it was given {value!r}")
+        if path not in known:
+            near = did_you_mean(path, list(known)) if "." in path or path not in sections else ""
+            raise ConfigError(f"{source}: {path} is not an option{near}")
+        _put(base, path, coerce(path, value, known[path], source))
+        done.add(path)
+    return done
+
+
+def _add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    for flag in FLAGS:
+        default = get(defaults, flag.path)
+        text = f"{flag.help} ({flag.path}"
+        text += ")" if default in ("", []) or isinstance(default, bool) else f"; default {_show(default)})"
+        # SUPPRESS: an absent flag leaves no trace, so it cannot overwrite a value of a file.
+        kwargs: dict[str, Any] = {"dest": flag.path, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        if isinstance(default, bool):
+            parser.add_argument(f"--{flag.name}", action=argparse.BooleanOptionalAction, **kwargs)
+        elif isinstance(default, list):
+            parser.add_argument(f"--{flag.name}", nargs="+", metavar=flag.metavar, **kwargs)
+        else:
+            choices = CHOICES.get(flag.path)
+            metavar = flag.metavar or ("{" + ",".join(choices) + "}" if choices else type(default).__name__.upper())
+            parser.add_argument(f"--{flag.name}", metavar=metavar, **kwargs)
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaint about an unknown flag names the nearest one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+    def unknown(self, arguments: Sequence[str]) -> NoReturn:
+        name = arguments[0].split("=")[0]
+        if name in RETIRED_FLAGS:
+            raise ConfigError(f"{name} is not offered: {RETIRED_FLAGS[name]}")
+        if not name.startswith("-"):
+            raise ConfigError(f"unexpected argument {name!r}; flags begin with --")
+        known = [option for action in self._actions for option in action.option_strings]
+        raise ConfigError(f"unknown flag {name}{did_you_mean(name, [option for option in known if option])}")
+
+
+def build_parser(defaults: Mapping[str, Any]) -> _Parser:
+    """The command line: every flag with the key it sets and its default."""
+    parser = _Parser(
+        prog="main.py",
+        description="Scene-text image super-resolution: train (default), test (--go_test) or try (--demo) a system.",
+        epilog="All options, flags or not, are in configs/super_resolution.yaml; give your own file with --config.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_mutually_exclusive_group()
+    verbs.add_argument("--go_test", "--test", action="store_true", help="evaluate; needs no training data")
+    verbs.add_argument("--demo", action="store_true", help="super-resolve the pictures of --demo_dir")
+    parser.add_argument("--config", metavar="FILE", default="", help="YAML file; a bare name is looked up in configs/")
+    _add_flags(parser, defaults)
+    return parser
+
+
+def _config_path(name: str) -> Path | None:
+    """The user's YAML file; the defaults themselves are no file of the user's."""
+    if not name:
+        return None
+    path = Path(name)
+    if not path.exists() and path.parent == Path("."):
+        path = CONFIGS / name
+    return None if path.exists() and path.resolve() == DEFAULTS else path
+
+
+def resumed_config(resume: str) -> Path | None:
+    """`config.yaml` of the run that `--resume` names, if it is a run of this program."""
+    if not resume:
+        return None
+    path = Path(resume)
+    candidate = (path if path.is_dir() else path.parent) / RUN_CONFIG
+    return candidate if candidate.is_file() else None
+
+
+def load_settings(argv: Sequence[str] | None = None) -> Settings:
+    """Read the command line and all files it names.
+
+    Raises:
+        ConfigError: anything in them that is not understood or cannot be.
+        SystemExit: `--help` was asked for.
+    """
+    tree = read_yaml(DEFAULTS)
+    parser = build_parser(tree)
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    if rest:
+        parser.unknown(rest)
+    flags = vars(arguments)
+    verb = "test" if flags.pop("go_test") else "demo" if flags.pop("demo") else "train"
+    flags.pop("demo", None)
+    user_file = _config_path(flags.pop("config"))
+    user = read_yaml(user_file) if user_file else {}
+    notes: list[str] = []
+
+    resume = flags.get("TRAIN.resume") or ((user.get("TRAIN") or {}).get("resume") or "")
+    run_file = resumed_config(resume)
+    run = read_yaml(run_file) if run_file else {}
+    arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
+    arch_file = CONFIGS / f"{arch}.yaml"
+    if arch_file.exists() and arch_file != DEFAULTS:
+        merge(tree, read_yaml(arch_file), f"configs/{arch}.yaml")
+    if run_file:
+        merge(tree, run, str(run_file))
+    given = merge(tree, user, str(user_file), notes)
+    known = dict(flatten(tree))
+    for path, value in flags.items():
+        flag = next(flag.name for flag in FLAGS if flag.path == path)
+        if isinstance(value, list):
+            value = [part for item in value for part in item.split(",")] if path == "TEST.test_model" else value
+        _put(tree, path, coerce(path, value, known[path], f"--{flag}"))
+        given.add(path)
+    tree["arch"] = arch
+    settings = Settings(verb, EasyDict(tree), given, notes)
+    check(settings)
+    return settings
+
+
+def check(settings: Settings) -> None:
+    """Refuse combinations that cannot work, and fill in what follows from others.
+
+    Raises:
+        ConfigError: naming the options and the way out.
+    """
+    config = settings.config
+    train, model = config.TRAIN, config.MODEL
+    for name in ("width", "height"):
+        if train[name] % train.down_sample_scale:
+            raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {train.down_sample_scale}")
+    low_size = (train.height // train.down_sample_scale, train.width // train.down_sample_scale)
+    if model.STN and low_size != (16, 64):
+        raise ConfigError(
+            f"--STN rectifies 16x64 pictures only, but LR is {low_size[0]}x{low_size[1]} here; "
+            "use --width 128 --height 32, or leave --STN out"
+        )
+    if settings.verb == "train" and not train.train_data_dir:
+        raise ConfigError("training needs data: give one or more LMDBs with --train_data_dir")
+    if not config.TEST.test_data_dir:
+        fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
+        config.TEST.test_data_dir = list(train.VAL.val_data_dir) or fallback
+    vis_dir = train.VAL.vis_dir
+    if vis_dir and (Path(vis_dir).is_absolute() or ".." in Path(vis_dir).parts):
+        raise ConfigError(f"--vis_dir {vis_dir!r} is a name below {train.ckpt_dir}; choose the place with --ckpt_dir")
+    if config.LOSS.use_distill and model.tpg_pretrained == "random":
+        raise ConfigError(
+            "--use_distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights with "
+            "--tpg_pretrained FILE, or leave --use_distill out (--use_label trains the student by the labels)"
+        )
+    if config.LOSS.ssim_loss and min(train.width, train.height) < 11:
+        raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """The whole configuration as YAML that `--config` reads back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=120)

@@ -1,0 +1,84 @@
+"""Optimizers, and the learning rate as a function of the step: it has no state, so a resumed run needs none."""
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from easydict import EasyDict
+from torch import nn
+
+RELEASE_WARMUP_EPOCHS = 5
+RELEASE_PERIOD = 95  # epochs, the T_max of the published scheduler
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: EasyDict) -> torch.optim.Optimizer:
+    """The optimizer of one phase.
+
+    Args:
+        parameters: what it trains.
+        config: `config.TRAIN`: optimizer, lr, beta1.
+    """
+    if config.optimizer == "SGD":
+        return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9)
+    return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, 0.999))
+
+
+def learning_rate(step: int, *, schedule: str, peak: float, warmup: int, total: int) -> float:
+    """Learning rate of step `step` (0-based) of `total`.
+
+    Args:
+        step: number of steps taken before this one.
+        schedule: "cosine": linear rise in `warmup` steps, then a half cosine to 0; "constant": the rise, then `peak`.
+        peak: the largest rate.
+        warmup: steps of the rise.
+        total: all steps.
+
+    Raises:
+        ValueError: unknown schedule.
+    """
+    if schedule not in ("cosine", "constant"):
+        raise ValueError(f"unknown schedule {schedule!r}; known: cosine, constant, rtsrn_release")
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if schedule == "constant":
+        return peak
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def release_learning_rate(step: int, *, peak: float, samples: int, steps_per_epoch: int) -> float:
+    """The rate that the published RTSRN program really used at step `step` (0-based).
+
+    Its warm-up counts samples where it meant steps, so after five epochs the rate is peak / batch size, and its cosine
+    goes on from there: 0 after epoch 99, `peak` at epoch 194, and so on with a period of 190 epochs. The published
+    scores come from epoch 424.
+
+    Args:
+        step: number of steps taken before this one.
+        peak: the nominal rate.
+        samples: size of the training set.
+        steps_per_epoch: steps of one epoch.
+    """
+    epoch = step // steps_per_epoch
+    if epoch < RELEASE_WARMUP_EPOCHS:
+        return peak * (step + 1) / (RELEASE_WARMUP_EPOCHS * samples + 1e-8)
+    return _release_epoch(epoch - RELEASE_WARMUP_EPOCHS + 1, peak, samples, steps_per_epoch)
+
+
+@lru_cache(maxsize=16)
+def _release_table(count: int, peak: float, samples: int, steps_per_epoch: int) -> tuple[float, ...]:
+    rate = peak * RELEASE_WARMUP_EPOCHS * steps_per_epoch / (RELEASE_WARMUP_EPOCHS * samples + 1e-8)
+    rates = [rate]
+    for s in range(1, count + 1):
+        if (s - 1 - RELEASE_PERIOD) % (2 * RELEASE_PERIOD) == 0:
+            rate += peak * (1 - math.cos(math.pi / RELEASE_PERIOD)) / 2
+        else:
+            rate *= (1 + math.cos(math.pi * s / RELEASE_PERIOD)) / (1 + math.cos(math.pi * (s - 1) / RELEASE_PERIOD))
+        rates.append(rate)
+    return tuple(rates)
+
+
+def _release_epoch(s: int, peak: float, samples: int, steps_per_epoch: int) -> float:
+    # Tables grow in blocks, so that a run does not build one per epoch.
+    return _release_table(-(-s // 500) * 500, peak, samples, steps_per_epoch)[s]

@@ -1,0 +1,157 @@
+"""Which images an evaluation report shows, and which letters of a reading are wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from interface.report_numbers import Report, all_splits, baseline, difference_of, number, readers, stages
+
+CASE_KINDS = ("helped", "hurt", "worst", "random")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The chosen images of one kind.
+
+    Attributes:
+        kind: one of CASE_KINDS.
+        total: how many images of the data are of this kind.
+        places: (split, position in its per_image lists), best example first.
+    """
+
+    kind: str
+    total: int
+    places: list[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One place of an alignment; `kind` is "same", "wrong" (another letter), "missing" (in the reading) or "extra"."""
+
+    kind: str
+    expected: str
+    read: str
+
+
+def choose_cases(report: Report, count: int) -> list[Cases]:
+    """Choose up to `count` images of each kind, the splits taking turns; no image is shown twice.
+
+    "helped": the baseline (LR) was misread and SR read right, the worst misreadings first. "hurt": the other way round,
+    the worst first. "worst": SR misread, by normalised edit distance, ties by PSNR. "random": drawn with a fixed seed.
+    The first reader decides. Without readers it is the PSNR gain over bicubic (largest, then most negative) and PSNR.
+
+    Args:
+        report: the report; splits without `per_image` lists have no cases.
+        count: images per kind, over all splits.
+    """
+    choose = _rank_by_reading if readers(report) else _rank_by_psnr
+    ranked = {name: choose(report, split.get("per_image") or {}) for name, split in all_splits(report).items()}
+    chosen: list[Cases] = []
+    taken: set[tuple[str, int]] = set()
+    for kind in CASE_KINDS:
+        turns = []
+        for name, lists in ranked.items():
+            free = (place for place in lists[kind] if (name, place) not in taken)
+            turns += [(turn, name, place) for turn, place in zip(range(count), free, strict=False)]
+        turns.sort(key=lambda item: item[0])  # stable: within a turn the splits keep their order
+        places = [(name, place) for _, name, place in turns[:count]]
+        taken.update(places)
+        chosen.append(Cases(kind, sum(len(lists[kind]) for lists in ranked.values()), places))
+    return chosen
+
+
+def _rank_by_reading(report: Report, images: Report) -> dict[str, list[int]]:
+    """Positions for each kind of case, best example first."""
+    reader = readers(report)[0]
+    readings, targets = (images.get("readings") or {}).get(reader) or {}, images.get("target") or []
+    result = _result(report)
+    after = readings.get(result) or []
+    before = readings.get(baseline(report, "accuracy", reader) or "") or []
+    quality = _column(images, "psnr", result) or [None] * len(after)
+    wrong, wrong_before = (
+        {place: distance(targets[place], text) for place, text in enumerate(texts) if text != targets[place]}
+        for texts in (after, before)
+    )
+    worst = sorted(wrong, key=lambda place: (-wrong[place], _ascending(quality[place])))
+    repaired = [place for place in wrong_before if place not in wrong]
+    return {
+        "helped": sorted(repaired, key=lambda place: -wrong_before[place]) if after else [],
+        "hurt": [place for place in worst if place not in wrong_before] if before else [],
+        "worst": worst,
+        "random": _shuffled(report, images),
+    }
+
+
+def _rank_by_psnr(report: Report, images: Report) -> dict[str, list[int]]:
+    quality = _column(images, "psnr", _result(report))
+    base = _column(images, "psnr", "bicubic")
+    pairs = zip(quality, base, strict=True) if base else ()
+    gains = {place: gain for place, pair in enumerate(pairs) if (gain := difference_of(*pair)) is not None}
+    known = [place for place, value in enumerate(quality) if value is not None]
+    return {
+        "helped": sorted((place for place in gains if gains[place] > 0), key=lambda place: -gains[place]),
+        "hurt": sorted((place for place in gains if gains[place] < 0), key=lambda place: gains[place]),
+        "worst": sorted(known, key=lambda place: _ascending(quality[place])),
+        "random": _shuffled(report, images),
+    }
+
+
+def _result(report: Report) -> str:
+    return stages(report)[-1] if stages(report) else ""
+
+
+def _column(images: Report, measure: str, row: str) -> list[float | None]:
+    return [number(value) for value in (images.get(measure) or {}).get(row) or ()]
+
+
+def _ascending(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
+def _shuffled(report: Report, images: Report) -> list[int]:
+    size = max(len(images.get(key) or ()) for key in ("index", "label", "target"))
+    seed = (report.get("protocol") or {}).get("seed") or 0
+    return np.random.default_rng(seed).permutation(size).tolist()
+
+
+def align(target: str, reading: str) -> list[Piece]:
+    """Align a reading with its target at the least number of edits, from left to right.
+
+    Of equally short alignments the one is taken that pairs letters rather than leaving one out and adding another.
+    """
+    costs = _costs(target, reading)
+    row, column = len(target), len(reading)
+    pieces = []
+    while row or column:
+        here = costs[row][column]
+        if row and column and here == costs[row - 1][column - 1] + (target[row - 1] != reading[column - 1]):
+            row, column = row - 1, column - 1
+            kind = "same" if target[row] == reading[column] else "wrong"
+            pieces.append(Piece(kind, target[row], reading[column]))
+        elif row and here == costs[row - 1][column] + 1:
+            row -= 1
+            pieces.append(Piece("missing", target[row], ""))
+        else:
+            column -= 1
+            pieces.append(Piece("extra", "", reading[column]))
+    return pieces[::-1]
+
+
+def distance(target: str, reading: str) -> float:
+    """Levenshtein distance over the length of the longer text: 0 for equal texts (two empty ones too), at most 1."""
+    if target == reading:
+        return 0.0
+    return _costs(target, reading)[-1][-1] / max(len(target), len(reading))
+
+
+def _costs(target: str, reading: str) -> list[list[int]]:
+    """costs[i][j]: edits between the first i letters of the target and the first j of the reading."""
+    costs = [list(range(len(reading) + 1))]
+    for row, expected in enumerate(target, start=1):
+        above, line = costs[-1], [row]
+        for column, read in enumerate(reading):
+            line.append(min(above[column] + (expected != read), above[column + 1] + 1, line[column] + 1))
+        costs.append(line)
+    return costs

@@ -1,0 +1,149 @@
+"""What an evaluation report says in words: result sentences, warnings, what was evaluated, how it was measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from interface.report_numbers import Cell, Report, Table, all_splits
+
+ALPHABETS = {
+    "digit": "digits",
+    "lower": "lower-case letters and digits",
+    "upper": "letters and digits",
+    "all": "letters, digits and punctuation",
+}
+LABELS = {
+    "arch": "architecture",
+    "weights_sha256": "SHA-256 of the weights",
+    "on": "chosen on",
+    "code": "code version",
+    "pillow": "Pillow",
+    "python": "Python",
+    "torch": "PyTorch",
+}
+
+
+def headlines(report: Report, found: list[Table]) -> list[str]:
+    """Say the result in one sentence per reader, or about PSNR where nobody read.
+
+    Args:
+        report: the report.
+        found: its `tables`.
+    """
+    splits = list(all_splits(report))
+    where = f"on {splits[0]}" if len(splits) == 1 else f"plain mean of {len(splits)} splits"
+    column = 0 if len(splits) == 1 else len(splits)
+    read = [table for table in found if table.reader]
+    told = read or [table for table in found if table.measure == "psnr"]
+    return [sentence for table in told if (sentence := _headline(table, column, where))]
+
+
+def _headline(table: Table, column: int, where: str) -> str:
+    result, difference = table.row("result"), table.row("difference")
+    if result is None or result.cells[column].value is None:
+        return ""
+    score = table.text(result.cells[column].value)
+    start = f"{table.reader} reads {score} % of the words correctly in" if table.reader else f"PSNR is {score} dB for"
+    change = difference.cells[column] if difference else Cell()
+    if difference is None or change.value is None:
+        return f"{start} {result.name} ({where})."
+    unit = "points" if table.reader else table.unit
+    sentence = f"{start} {result.name}, {table.text(change.value, signed=True)} {unit} against {difference.against}"
+    sentence += f" ({where}"
+    if change.low is not None and change.high is not None:
+        sentence += f"; 95 % interval {table.text(change.low, signed=True)} to {table.text(change.high, signed=True)}"
+        if change.low <= 0 <= change.high:
+            return sentence + ": it contains zero, so chance alone could explain the difference)."
+    return sentence + ")."
+
+
+def warnings_of(report: Report) -> list[str]:
+    """List what a reader must know before believing a number; empty for a clean evaluation."""
+    found = []
+    selection = report.get("selection") or {}
+    if selection.get("on") == "test":
+        found.append(
+            "These weights were selected on the test data: by their score on the very images reported here. Published "
+            "results are commonly chosen this way; the scores are optimistic. " + str(selection.get("note") or "")
+        )
+    for name, split in all_splits(report).items():
+        if split.get("skipped"):
+            found.append(f"{split['skipped']} unreadable images of {name} were skipped; no score counts them.")
+    return [text.strip() for text in found]
+
+
+def averages_note(report: Report) -> str:
+    """Explain the two averages; empty where there is one split."""
+    if len(all_splits(report)) < 2:
+        return ""
+    return (
+        "The plain mean counts every split the same, the weighted mean every image. Published tables mix the two; "
+        "compare like with like."
+    )
+
+
+def facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
+    """List what was evaluated, with what: groups of (name, value), without the empty ones."""
+    data = []
+    for name, split in all_splits(report).items():
+        images = f"{split.get('images', '?')} images" + (
+            f", {split['skipped']} skipped" if split.get("skipped") else ""
+        )
+        print_of = f"fingerprint {split['fingerprint']}" if split.get("fingerprint") else ""
+        data.append((name, "; ".join(filter(None, [images, str(split.get("path") or ""), print_of]))))
+    people = []
+    for name, reader in (report.get("readers") or {}).items():
+        print_of = f"fingerprint {reader['fingerprint']}" if reader.get("fingerprint") else ""
+        people.append((name, "; ".join(filter(None, [str(reader.get("description") or ""), print_of])) or "-"))
+    run = [("command", report.get("command")), ("created", report.get("created"))]
+    groups = [
+        ("System", _pairs(report.get("system"))),
+        ("Choice of the weights", _pairs(report.get("selection"))),
+        ("Data", data),
+        ("Readers", people),
+        ("Run", [(name, str(value)) for name, value in run if value] + _pairs(report.get("environment"))),
+    ]
+    return [(title, pairs) for title, pairs in groups if pairs]
+
+
+def method_notes(report: Report) -> list[str]:
+    """Say how the numbers were made, one paragraph each."""
+    protocol = report.get("protocol") or {}
+    kind = str(protocol.get("voc") or "lower")
+    alphabet = ALPHABETS.get(kind, f'the alphabet "{kind}"')
+    samples, batch = protocol.get("bootstrap_samples") or 1000, protocol.get("psnr_batch_size")
+    notes = [
+        f"Accuracy: label and reading are filtered to {alphabet}, then the whole word must be equal. An empty reading "
+        "of an empty label counts as right. No image is left out for its label.",
+        f"Intervals: 95 % percentile bootstrap, {samples} samples drawn over the images of a split. They tell how "
+        "much the score depends on which images are in the test, not how much it depends on the training run.",
+        "Differences: both rows are scored on the same drawn images (paired), so the interval of a difference is not "
+        "the sum of two intervals.",
+        "PSNR and SSIM, mean over images: per image on RGB clamped to [0, 1], then averaged; independent of batches.",
+        f"PSNR and SSIM, as published: per batch{f' of {batch}' if batch else ''} in the order of the file, not "
+        "clamped, then averaged over batches. The PSNR of a batch comes from its pooled error, so it depends on the "
+        "batch size; compare it only with numbers made the same way.",
+    ]
+    rest = [f"{name} = {_value(value)}" for name, value in protocol.items()]
+    return [*notes, f"Settings: {', '.join(rest)}."] if rest else notes
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Show control characters as symbols (a label must not clear the terminal), except those to keep."""
+    return re.sub(
+        r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]",
+        lambda found: found[0] if found[0] in keep else chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd",
+        text,
+    )
+
+
+def _pairs(group: Report | None) -> list[tuple[str, str]]:
+    return [(LABELS.get(name, name.replace("_", " ")), _value(value)) for name, value in (group or {}).items()]
+
+
+def _value(value: Any) -> str:
+    if value is None or value == "":
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,25 @@
+"""How networks are trained: one file per recipe. `build_system` picks the recipe that the network's registry entry names."""
+
+from easydict import EasyDict
+
+from interface.systems.base import System
+from interface.systems.clues import Clues
+from interface.systems.plain import Plain
+from model import model_spec
+
+SYSTEMS: dict[str, type[System]] = {"plain": Plain, "clues": Clues}
+
+
+def build_system(config: EasyDict, *, training: bool, pretrained: bool = True) -> System:
+    """Build the network named by `config.arch` within its recipe.
+
+    Args:
+        config: the resolved configuration.
+        training: also build what only training needs (teachers, losses with networks of their own).
+        pretrained: load the starting weights of parts that have some; False when a checkpoint will bring them.
+
+    Raises:
+        ValueError: no such network, or options it does not allow.
+        FileNotFoundError: a weights file that the recipe needs is missing.
+    """
+    return SYSTEMS[model_spec(config.arch).system].build(config, training=training, pretrained=pretrained)

@@ -1,0 +1,162 @@
+"""The contract of a recipe, and the image losses that all of them share."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from dataset.loading import Batch
+from interface.checkpoint import load_weights, read_weights
+from loss.image import gradient_profile, squared_error
+from loss.similarity import ssim
+from loss.structure import local_contour_loss
+from loss.text_focus import TextFocus
+from model import build_model, model_spec
+from model.recognizer.focus_transformer import FocusTransformer
+
+Losses = dict[str, Tensor]
+
+
+class System(nn.Module):
+    """Networks, teachers and losses of one method; knows no optimizer, device, file or log.
+
+    Attributes:
+        phases: one optimizer each; adversarial recipes have two.
+        frozen: names of sub-modules that are never trained; they are left out of checkpoints.
+        stages: how many pictures `cascade` returns.
+        weights: factor of each loss term, so that logs can give terms unweighted as well.
+    """
+
+    phases: tuple[str, ...] = ("main",)
+    frozen: tuple[str, ...] = ()
+    stages: int = 1
+    weights: dict[str, float]
+
+    @classmethod
+    def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "System":
+        """Build the system from a configuration; see `interface.systems.build_system`."""
+        raise NotImplementedError
+
+    def params(self, phase: str) -> list[nn.Parameter]:
+        """What the optimizer of a phase trains."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
+        """Parameters whose joint gradient norm is limited, group by group."""
+        return [self.params(phase)]
+
+    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+        """The training step: {term: weighted scalar}; their sum is what is minimised."""
+        raise NotImplementedError
+
+    def cascade(self, images_lr: Tensor) -> list[Tensor]:
+        """(N, C, H, W) in [0, 1] -> one (N, C, s*H, s*W) picture per stage, not clamped; the last is the result."""
+        raise NotImplementedError
+
+    def super_resolve(self, images_lr: Tensor) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, C, s*H, s*W), nominally in [0, 1], not clamped. No labels, no HR."""
+        return self.cascade(images_lr)[-1]
+
+    def published_parts(self) -> dict[str, list[nn.Module]]:
+        """Modules by the stem of the published file that holds them, one per stage: `{"model_best_acc": [...]}`."""
+        raise NotImplementedError
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """`state_dict` without the frozen parts: what a checkpoint holds."""
+        return {key: value for key, value in self.state_dict().items() if key.split(".")[0] not in self.frozen}
+
+    def load_trained_state(self, state: dict[str, Tensor], source: str) -> None:
+        """Take over what `trained_state` gave.
+
+        Raises:
+            ValueError: keys or shapes differ; it names them and `source`.
+        """
+        frozen = {key: value for key, value in self.state_dict().items() if key.split(".")[0] in self.frozen}
+        load_weights(self, {**state, **frozen}, source)
+
+
+def network_options(config: EasyDict) -> dict[str, Any]:
+    """The options of the configuration that this network's builder takes."""
+    offered = {
+        "scale_factor": config.TRAIN.down_sample_scale,
+        "width": config.TRAIN.width,
+        "height": config.TRAIN.height,
+        "STN": config.MODEL.STN,
+        "mask": config.MODEL.mask,
+        "srb_nums": config.MODEL.srb,
+        "hidden_units": config.MODEL.hd_u,
+        "triple_clues": config.MODEL.triple_clues,
+    }
+    taken = model_spec(config.arch).options
+    return {name: value for name, value in offered.items() if name in taken}
+
+
+def build_network(config: EasyDict) -> nn.Module:
+    """A fresh network of `config.arch`."""
+    return build_model(config.arch, **network_options(config))
+
+
+class ImageLosses(nn.Module):
+    """The terms that compare a super-resolved picture with its HR: those that the configuration switches on.
+
+    Args:
+        config: `config.LOSS`.
+        text_focus: the loss behind `LOSS.text_focus`, None when that is off.
+    """
+
+    def __init__(self, config: EasyDict, text_focus: TextFocus | None) -> None:
+        super().__init__()
+        self.config = config
+        self.text_focus = text_focus
+
+    def forward(self, sr: Tensor, hr: Tensor, labels: list[str]) -> Losses:
+        """(N, C, H, W) pictures and their labels -> {term: unweighted scalar}."""
+        # Losses are sums over thousands of pixels: they are taken in float32 whatever precision the network ran in.
+        with torch.autocast(sr.device.type, enabled=False):
+            sr = sr.float()
+            losses = {"mse": squared_error(sr, hr).mean()}
+            if self.config.gradient:
+                losses["gradient"] = gradient_profile(sr, hr).mean()
+            if self.config.ssim_loss:
+                losses["ssim"] = 1 - ssim(sr, hr).mean()
+            if self.config.lca:
+                losses["lca"] = local_contour_loss(sr, hr, published=not self.config.lca_gradient)
+        if self.text_focus is not None:
+            losses |= self.text_focus(sr, hr, labels)
+        return losses
+
+
+def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
+    """`ImageLosses` of a configuration, with the frozen recogniser of `--text_focus` when it is needed.
+
+    Raises:
+        FileNotFoundError: its weights or the confusion table are missing.
+    """
+    loss = config.LOSS
+    if not (training and loss.text_focus):
+        return ImageLosses(loss, None)
+    recognizer = FocusTransformer()
+    state = read_weights(
+        loss.text_focus_pretrained,
+        option="LOSS.text_focus_pretrained",
+        purpose="the frozen recogniser of --text_focus",
+        remedy="train without --text_focus",
+    )
+    load_weights(recognizer, state, loss.text_focus_pretrained)
+    table = _read_confusion(loss.confusion) if loss.confusion else None
+    return ImageLosses(loss, TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns))
+
+
+def _read_confusion(path: str) -> np.ndarray:
+    """The 62x62 character dissimilarity of a .npy or .npz file.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    loaded = np.load(path, allow_pickle=False)
+    table = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    if table.shape != (62, 62):
+        raise ValueError(f"{path} (LOSS.confusion): a table of 62x62 was expected, found {table.shape}")
+    return np.asarray(table, dtype=np.float64)

@@ -1,0 +1,186 @@
+"""RTSRN's and C3-STISR's recipe: a recogniser that learns along gives a text prior, a language model repairs it.
+
+Papers: C3-STISR, IJCAI 2022, https://arxiv.org/abs/2204.14044; TPGSR, https://arxiv.org/abs/2106.15368. In each stage
+a student recogniser reads the picture of the stage before (first the LR), its class probabilities guide the SR network,
+whose input is always the LR image. Gradients flow back through the whole cascade.
+"""
+
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from dataset.charset import encode_ctc
+from dataset.loading import Batch
+from interface.checkpoint import load_weights, read_weights
+from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
+from loss.ctc import ctc_loss
+from loss.semantic import semantic_loss
+from model.recognizer.crnn import CRNN
+
+RANDOM = "random"
+
+
+def as_clue(probabilities: Tensor) -> Tensor:
+    """(N, T, K) class probabilities -> (N, K, 1, T), the layout in which networks take a clue."""
+    return probabilities.transpose(1, 2).unsqueeze(2)
+
+
+class Clues(System):
+    """Cascade of student recognisers and SR networks.
+
+    Args:
+        networks: one SR network for all stages, or one per stage.
+        students: one text-prior generator for all stages, or one per stage.
+        stages: passes of the cascade.
+        losses: what compares a picture with HR.
+        weights: factor of each term.
+        teacher: the frozen recogniser that reads HR, for distillation; None without it.
+        options: `config.LOSS` (which terms are on) and `config.MODEL`.
+    """
+
+    frozen = ("losses", "teacher")
+
+    def __init__(
+        self,
+        *,
+        networks: list[nn.Module],
+        students: list[CRNN],
+        stages: int,
+        losses: ImageLosses,
+        weights: dict[str, float],
+        teacher: CRNN | None,
+        config: EasyDict,
+    ) -> None:
+        super().__init__()
+        self.networks, self.students = nn.ModuleList(networks), nn.ModuleList(students)
+        self.stages, self.losses, self.weights = stages, losses, weights
+        self.teacher = teacher.requires_grad_(False) if teacher is not None else None
+        self.use_label, self.hyphen = config.LOSS.use_label, config.LOSS.hyphen
+        self.linguistic = config.MODEL.triple_clues
+        self.prior_dropout, self.student_passes = config.MODEL.prior_dropout, config.MODEL.student_passes
+
+    @classmethod
+    def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "Clues":
+        """Build networks, students and, for training, the teacher and the losses' recogniser."""
+        model, stages = config.MODEL, config.MODEL.stu_iter
+        distill = training and config.LOSS.use_distill
+        state = None
+        if (pretrained or distill) and model.tpg_pretrained != RANDOM:
+            state = read_weights(
+                model.tpg_pretrained,
+                option="MODEL.tpg_pretrained",
+                purpose="the recogniser whose reading guides the SR network",
+                remedy="--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
+            )
+
+        def recognizer(load: bool) -> CRNN:
+            built = CRNN()
+            if load and state is not None:
+                load_weights(built, state, model.tpg_pretrained)
+            return built
+
+        return cls(
+            networks=[build_network(config) for _ in range(1 if model.sr_share else stages)],
+            students=[recognizer(pretrained) for _ in range(1 if model.tpg_share else stages)],
+            stages=stages,
+            losses=build_image_losses(config, training=training),
+            weights=dict(config.LOSS.weights),
+            teacher=recognizer(True) if distill else None,
+            config=config,
+        )
+
+    def train(self, mode: bool = True) -> "Clues":
+        """Set the mode; the teacher stays in evaluation mode."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()  # a frozen network must not update its BatchNorm statistics either
+        return self
+
+    def params(self, phase: str) -> list[nn.Parameter]:
+        """SR networks, then students."""
+        return [*self.networks.parameters(), *self.students.parameters()]
+
+    def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
+        """Each SR network by itself, as published; students are not limited."""
+        return [list(network.parameters()) for network in self.networks]
+
+    def network(self, stage: int) -> nn.Module:
+        """The SR network of a stage."""
+        return self.networks[stage % len(self.networks)]
+
+    def student(self, stage: int) -> CRNN:
+        """The text-prior generator of a stage."""
+        student = self.students[stage % len(self.students)]
+        assert isinstance(student, CRNN)
+        return student
+
+    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+        """All weighted terms of one batch, each summed over the stages."""
+        terms: Losses = {}
+        teacher_prior = self._teacher_prior(batch.images_hr)
+        keep = self._kept_priors(batch.images_lr)
+        picture = batch.images_lr
+        for stage in range(self.stages):
+            student, network = self.student(stage), self.network(stage)
+            logits = student(student.preprocess(picture)).transpose(0, 1)  # (N, T, K)
+            prior = logits.softmax(-1)
+            clues, text_terms = self._linguistic_clue(student, network, picture, prior, batch.labels)
+            if teacher_prior is not None:
+                text_terms["distill"] = semantic_loss(prior, teacher_prior)
+            if self.use_label:
+                text_terms["ctc_label"] = self._ctc(logits, batch.labels)
+            clues = None if clues is None else clues * keep
+            picture = network(batch.images_lr, as_clue(prior) * keep, *([] if clues is None else [clues]))
+            stage_terms = {**self.losses(picture, batch.images_hr, batch.labels), **text_terms}
+            for name, value in stage_terms.items():
+                weighted = self.weights[name] * value
+                terms[name] = terms[name] + weighted if name in terms else weighted
+        return terms
+
+    def cascade(self, images_lr: Tensor) -> list[Tensor]:
+        """One picture per stage."""
+        pictures, picture = [], images_lr
+        for stage in range(self.stages):
+            student, network = self.student(stage), self.network(stage)
+            prior = student(student.preprocess(picture)).transpose(0, 1).softmax(-1)
+            clues = [as_clue(network.language_clue(prior).softmax(-1))] if self.linguistic else []
+            picture = network(images_lr, as_clue(prior), *clues)
+            pictures.append(picture)
+        return pictures
+
+    def _teacher_prior(self, images_hr: Tensor) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        logits = self.teacher(self.teacher.preprocess(images_hr))  # frozen: no gradient is recorded
+        return logits.transpose(0, 1).softmax(-1)
+
+    def _kept_priors(self, images: Tensor) -> Tensor:
+        """(N, 1, 1, 1) 0 or 1: the first samples of a batch train without text, so the network works without, too.
+
+        The places are fixed because batches are shuffled.
+        """
+        keep = images.new_ones(len(images), 1, 1, 1)
+        keep[: int(len(images) * self.prior_dropout)] = 0
+        return keep
+
+    def _linguistic_clue(
+        self, student: CRNN, network: nn.Module, picture: Tensor, prior: Tensor, labels: list[str]
+    ) -> tuple[Tensor | None, Losses]:
+        """What the language model makes of the student's reading, and its own loss."""
+        if not self.linguistic:
+            return None, {}
+        reading = prior.detach()
+        if self.student_passes == "published":  # the published loop reads a second time, without batch statistics
+            student.eval()
+            reading = student(student.preprocess(picture.detach())).detach().transpose(0, 1).softmax(-1)
+            student.train(self.training)
+        logits = network.language_clue(reading)
+        return as_clue(logits.softmax(-1)), {"ctc_language": self._ctc(logits, labels)}
+
+    def _ctc(self, logits: Tensor, labels: list[str]) -> Tensor:
+        targets = encode_ctc(labels, self.hyphen)
+        form = "published" if self.hyphen == "blank" else "clean"
+        return ctc_loss(logits, targets.targets, targets.lengths, targets.valid, form=form)
+
+    def published_parts(self) -> dict[str, list[nn.Module]]:
+        """SR networks and students, as in the published run folders."""
+        return {"model_best_acc": list(self.networks), "recognizer_best_acc": list(self.students)}

@@ -1,0 +1,42 @@
+"""A network trained by image losses alone: LR in, SR out."""
+
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from dataset.loading import Batch
+from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
+
+
+class Plain(System):
+    """One network and the image losses.
+
+    Args:
+        network: (N, C, H, W) -> (N, C, s*H, s*W).
+        losses: what compares its output with HR.
+        weights: factor of each term.
+    """
+
+    frozen = ("losses",)
+
+    def __init__(self, network: nn.Module, losses: ImageLosses, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.network, self.losses, self.weights = network, losses, weights
+
+    @classmethod
+    def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "Plain":
+        """Build the network and its losses."""
+        losses = build_image_losses(config, training=training)
+        return cls(build_network(config), losses, dict(config.LOSS.weights))
+
+    def forward(self, batch: Batch, phase: str = "main") -> Losses:
+        """The weighted image losses of one batch."""
+        terms = self.losses(self.network(batch.images_lr), batch.images_hr, batch.labels)
+        return {name: self.weights[name] * value for name, value in terms.items()}
+
+    def cascade(self, images_lr: Tensor) -> list[Tensor]:
+        """One picture."""
+        return [self.network(images_lr)]
+
+    def published_parts(self) -> dict[str, list[nn.Module]]:
+        """The network, as `model_best_acc_0.pth` or `model_best.pth`."""
+        return {"model_best": [self.network]}

@@ -1,0 +1,109 @@
+"""Pixel losses of TSRN and its successors: squared error and the gradient profile.
+
+Paper: Scene Text Image Super-Resolution in the Wild, ECCV 2020, https://arxiv.org/abs/2005.03341 (equation 3)
+Source: https://github.com/WenjiaWang0312/TextZoom, https://github.com/mjq11302010044/TPGSR
+Differences: one function gives the scalar (TSRN, TPGSR) and the per-sample form (TATT, RTSRN); the published
+per-sample form cannot run without its gradient term, here its weight may be 0.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+RGB = 3
+
+
+def check_same_shape(sr: Tensor, hr: Tensor) -> None:
+    """Refuse two image batches that would only fit by broadcasting.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if sr.shape != hr.shape:
+        raise ValueError(
+            f"images of shape {tuple(sr.shape)} and {tuple(hr.shape)} cannot be compared: a loss needs equal shapes; "
+            "check the number of planes (mask) and the scale of the network"
+        )
+
+
+def squared_error(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean squared error of each image over all its planes, the text mask included.
+
+    Args:
+        sr: (N, C, H, W), any range.
+        hr: (N, C, H, W), [0, 1].
+
+    Returns:
+        (N,) float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(sr, hr)
+    return (sr.float() - hr.float()).square().flatten(1).mean(1)
+
+
+def gradient_magnitude(images: Tensor) -> Tensor:
+    """Length of the central-difference gradient at every pixel; outside the image everything is 0.
+
+    Args:
+        images: (N, C, H, W).
+
+    Returns:
+        (N, C, H, W) float32, at least 1e-3: the 1e-6 below the root keeps its derivative finite on flat areas.
+    """
+    padded = F.pad(images.float(), (1, 1, 1, 1))
+    across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) * 0.5
+    down = (padded[..., :-2, 1:-1] - padded[..., 2:, 1:-1]) * 0.5
+    return (across.square() + down.square() + 1e-6).sqrt()
+
+
+def gradient_profile(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute difference of the gradient magnitudes, RGB only (the gradient of a binary mask says nothing).
+
+    Args:
+        sr: (N, >=3, H, W), any range.
+        hr: (N, >=3, H, W), [0, 1].
+
+    Returns:
+        (N,) float32.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(sr, hr)
+    difference = gradient_magnitude(sr[:, :RGB]) - gradient_magnitude(hr[:, :RGB])
+    return difference.abs().flatten(1).mean(1)
+
+
+def image_loss(
+    sr: Tensor,
+    hr: Tensor,
+    *,
+    mse_weight: float = 20.0,
+    gradient_weight: float = 1e-4,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
+    """Weighted sum of `squared_error` and `gradient_profile`; the default weights are the published ones.
+
+    Args:
+        sr: (N, >=3, H, W), any range.
+        hr: (N, >=3, H, W), [0, 1].
+        mse_weight: factor of the squared error.
+        gradient_weight: factor of the gradient profile; with 0 it is not computed.
+        reduction: "mean" for one scalar (TSRN, TPGSR), "none" for one value per sample (TATT, RTSRN).
+
+    Returns:
+        () or (N,) float32.
+
+    Raises:
+        ValueError: the shapes differ, or an unknown reduction.
+    """
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"unknown reduction {reduction!r}; known: 'mean', 'none'")
+    loss = mse_weight * squared_error(sr, hr)
+    if gradient_weight:
+        loss = loss + gradient_weight * gradient_profile(sr, hr)
+    return torch.mean(loss) if reduction == "mean" else loss

@@ -1,0 +1,112 @@
+"""From text to picture: a text clue becomes a feature map, is attended to, and is fused with a second one.
+
+Paper: C3-STISR, https://arxiv.org/abs/2204.14044; the interpreter is TPGSR's, https://arxiv.org/abs/2106.15368.
+Key names are those of published RTSRN checkpoints. Differences: the interpreter does not return its dummy second
+value, and the third gate, which the published network holds but never calls, is optional.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.blocks.convolution import DeformConv2d, WeightNormConv2d
+
+
+class TextInterpreter(nn.Module):
+    """(N, num_classes, 1, T) class probabilities -> (N, out_channels, 25, 8*T + 5) feature map.
+
+    Four transposed convolutions; with T = 26 columns the map is 25 x 213.
+    """
+
+    def __init__(self, num_classes: int = 37, out_channels: int = 32) -> None:
+        super().__init__()
+        self.tconv1 = nn.ConvTranspose2d(num_classes, 512, 3, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(512)
+        self.tconv2 = nn.ConvTranspose2d(512, 128, 3, stride=2, bias=False)
+        self.bn2 = nn.BatchNorm2d(128)
+        self.tconv3 = nn.ConvTranspose2d(128, 64, 3, stride=2, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(64)
+        self.tconv4 = nn.ConvTranspose2d(64, out_channels, 3, stride=(2, 1), padding=1, bias=False)
+        self.bn4 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, prior: Tensor) -> Tensor:
+        """Draw the text."""
+        x = self.bn1(self.tconv1(prior)).relu()
+        x = self.bn2(self.tconv2(x)).relu()
+        x = self.bn3(self.tconv3(x)).relu()
+        return self.bn4(self.tconv4(x)).relu()
+
+
+class ClueAttention(nn.Module):
+    """(N, C, H, W) -> (N, C, H, W): enhanced spatial attention with a deformable core, and a channel gate (DSTA).
+
+    The deformable convolution looks at the pooled map, whose size needs H, W of at least 15. Offsets come from a
+    second branch on the same map (as published).
+    """
+
+    def __init__(self, channels: int = 32, *, reduction: int = 4) -> None:
+        super().__init__()
+        width = channels // reduction
+        self.conv1 = nn.Conv2d(channels, width, 1)
+        self.conv_f = nn.Conv2d(width, width, 1)
+        self.conv_max = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=2)
+        self.conv3 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv3_ = nn.Conv2d(width, width, 3, padding=1)
+        self.conv4 = nn.Conv2d(width, channels, 1)
+        self.dcn = DeformConv2d(width, width, groups=width)
+        self.mask = nn.Conv2d(width, 27 * width, 3, padding=1)
+        self.down_conv2 = nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU())
+        self.mask2 = nn.Conv2d(width, 27 * width, 3, padding=1)
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, clue: Tensor) -> Tensor:
+        """Keep what matters of `clue`."""
+        reduced = self.conv1(clue)
+        pooled = F.max_pool2d(self.conv2(reduced), 7, stride=3)
+        core = self.dcn(pooled, *self.sampling(pooled)).relu()
+        channel_gate = self.conv_du(core.mean(dim=(2, 3), keepdim=True))
+        core = F.interpolate(core, clue.shape[-2:], mode="bilinear", align_corners=False)
+        pixel_gate = self.conv4(core + self.conv_f(reduced)).sigmoid()
+        return clue * pixel_gate * channel_gate
+
+    def sampling(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, c, h, w) -> offsets (N, 18*c, h, w) in pixels, modulation (N, 9*c, h, w) in (0, 1)."""
+        features = self.conv_max(pooled).relu()
+        features = self.conv3_(self.conv3(features).relu()).relu()
+        coarse = self.mask2(self.down_conv2(features))
+        coarse = F.interpolate(coarse, features.shape[-2:], mode="bilinear", align_corners=False)
+        taps = pooled.shape[1] * 9
+        offsets, modulation = (self.mask(features) + coarse).split([2 * taps, taps], dim=1)
+        return offsets, modulation.sigmoid()
+
+
+class GatedFusion(nn.Module):
+    """Two clue maps (N, C, H, W) and an image map of the same shape -> their blend (N, C, H, W), pixel by pixel.
+
+    Args:
+        channels: C.
+        unused_gate: also hold the parameters of the third gate of published checkpoints.
+    """
+
+    def __init__(self, channels: int = 32, *, unused_gate: bool = False) -> None:
+        super().__init__()
+        self.gated1 = _gate(2 * channels)
+        self.gated2 = _gate(2 * channels)
+        if unused_gate:
+            self.gated3 = _gate(2 * channels)
+        self.compress = nn.Sequential(nn.LeakyReLU(0.2), WeightNormConv2d(4 * channels, 2 * channels, 1, bias=False))
+
+    def forward(self, center: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Blend `first` and `second` by what each says together with the image features `center`."""
+        gates = [self.gated1(torch.cat([center, first], dim=1)), self.gated2(torch.cat([center, second], dim=1))]
+        share = self.compress(torch.cat(gates, dim=1)).unflatten(1, (2, -1)).softmax(dim=1)
+        return first * share[:, 0] + second * share[:, 1]
+
+
+def _gate(channels: int) -> nn.Sequential:
+    """1x1 mixing, then depth-wise 3x3 convolutions that look 1, 2, 4 and 8 pixels far."""
+    far = [WeightNormConv2d(channels, channels, 3, dilation=dilation, groups=channels) for dilation in (1, 2, 4, 8)]
+    return nn.Sequential(WeightNormConv2d(channels, channels, 1, bias=False), nn.ReLU(), *far)

@@ -1,0 +1,68 @@
+"""Convolutions with a twist: weight-normalised, and deformable."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+
+class WeightNormConv2d(nn.Conv2d):
+    """Convolution whose kernels are `weight_g * weight_v / ||weight_v||`, one length per output channel.
+
+    The parameters carry the names of the first weight norm of torch, which published checkpoints use
+    (https://arxiv.org/abs/1602.07868). At the start the kernels are those of a plain convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        padding = dilation * (kernel_size // 2)
+        super().__init__(
+            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
+        )
+        direction = self.weight.detach()
+        del self.weight
+        self.weight_g = nn.Parameter(_length(direction))
+        self.weight_v = nn.Parameter(direction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        kernels = self.weight_v * (self.weight_g / _length(self.weight_v))
+        return self._conv_forward(x, kernels, self.bias)
+
+
+def _length(kernels: Tensor) -> Tensor:
+    """(O, I, k, k) -> (O, 1, 1, 1), the Euclidean length of each output channel's kernel."""
+    return torch.linalg.vector_norm(kernels, dim=(1, 2, 3), keepdim=True)
+
+
+class DeformConv2d(nn.Conv2d):
+    """3x3 deformable convolution with modulation (v2), https://arxiv.org/abs/1811.11168.
+
+    Every channel group has its own offsets. Computed in float32 also under autocast: offsets are coordinates.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, groups: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, groups=groups)
+
+    def forward(self, x: Tensor, offsets: Tensor, modulation: Tensor) -> Tensor:  # type: ignore[override]
+        """Convolve at shifted positions.
+
+        Args:
+            x: (N, in_channels, H, W).
+            offsets: (N, groups * 9 * 2, H, W) in pixels, (dy, dx) for each tap of each group.
+            modulation: (N, groups * 9, H, W), weight of each tap.
+
+        Returns:
+            (N, out_channels, H, W) float32.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return deform_conv2d(
+                x.float(), offsets.float(), self.weight, self.bias, padding=self.padding, mask=modulation.float()
+            )

@@ -1,0 +1,71 @@
+"""Wave-MLP block: tokens are waves whose phases decide how neighbours add up.
+
+Paper: An Image Patch is a Wave, CVPR 2022, https://arxiv.org/abs/2111.12294. Key names are those of published RTSRN
+checkpoints. Difference: the published code interleaves the real and imaginary parts into 2C channels for a grouped
+convolution; here the same kernels run as two depth-wise convolutions, without building the interleaved map.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ChannelMLP(nn.Module):
+    """(N, in, H, W) -> (N, out, H, W): two 1x1 convolutions with an exact GELU between them."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(in_channels, hidden_channels, 1)
+        self.fc2 = nn.Conv2d(hidden_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the channels of each pixel."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PATM(nn.Module):
+    """Phase-aware token mixing, (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc_h = nn.Conv2d(channels, channels, 1, bias=False)
+        self.fc_w = nn.Conv2d(channels, channels, 1, bias=False)
+        self.fc_c = nn.Conv2d(channels, channels, 1, bias=False)
+        self.tfc_h = nn.Conv2d(2 * channels, channels, (1, 7), padding=(0, 3), groups=channels, bias=False)
+        self.tfc_w = nn.Conv2d(2 * channels, channels, (7, 1), padding=(3, 0), groups=channels, bias=False)
+        self.reweight = ChannelMLP(channels, channels // 4, 3 * channels)
+        self.proj = nn.Conv2d(channels, channels, 1)
+        self.theta_h_conv = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
+        self.theta_w_conv = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix along the rows, along the columns and across channels, and weigh the three."""
+        along_h = mix_waves(self.fc_h(x), self.theta_h_conv(x), self.tfc_h)
+        along_w = mix_waves(self.fc_w(x), self.theta_w_conv(x), self.tfc_w)
+        across = self.fc_c(x)
+        share = self.reweight((along_h + along_w + across).mean(dim=(2, 3), keepdim=True))
+        share = share.unflatten(1, (-1, 3)).softmax(dim=2)  # (N, C, 3, 1, 1): channel-major, as published
+        return self.proj(along_h * share[:, :, 0] + along_w * share[:, :, 1] + across * share[:, :, 2])
+
+
+def mix_waves(amplitude: Tensor, phase: Tensor, mixer: nn.Conv2d) -> Tensor:
+    """Apply `mixer`, whose kernels (C, 2, kh, kw) weigh the real and the imaginary part, to amplitude * e^(i phase)."""
+    real, imaginary = mixer.weight.split(1, dim=1)
+    channels = amplitude.shape[1]
+    mixed = F.conv2d(amplitude * phase.cos(), real, padding=mixer.padding, groups=channels)
+    return mixed + F.conv2d(amplitude * phase.sin(), imaginary, padding=mixer.padding, groups=channels)
+
+
+class WaveBlock(nn.Module):
+    """(N, C, H, W) -> (N, C, H, W): token mixing, then channel mixing, each normalised and residual."""
+
+    def __init__(self, channels: int, *, mlp_ratio: int = 2) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.attn = PATM(channels)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.mlp = ChannelMLP(channels, mlp_ratio * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` after both residual steps."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))

@@ -1,0 +1,113 @@
+"""CRNN: convolutions, two bidirectional LSTMs, CTC.
+
+Paper: https://arxiv.org/abs/1507.05717. Key names are those of the `crnn.pth` that scene-text super-resolution papers
+score with. It was trained on gray images in [0, 1]; the shift to [-1, 1] of the original demo would cost accuracy.
+"""
+
+import string
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ALPHANUMERIC = string.digits + string.ascii_lowercase
+HEIGHT, WIDTH = 32, 100
+GRAY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
+
+
+class CRNN(nn.Module):
+    """(N, 1, 32, W) gray in [0, 1] -> (W // 4 + 1, N, K) logits, class 0 is the CTC blank; W = 100 gives 26 steps.
+
+    Args:
+        charset: the characters of classes 1, 2, ...
+        num_classes: K; by default one more than there are characters.
+        hidden_size: features of one direction of an LSTM.
+    """
+
+    optional_keys = r"\.num_batches_tracked$"
+    """Regular expression of the keys that an older file may lack: counters that nothing here reads."""
+
+    def __init__(self, *, charset: str = ALPHANUMERIC, num_classes: int | None = None, hidden_size: int = 256) -> None:
+        super().__init__()
+        if num_classes not in (None, len(charset) + 1):
+            raise ValueError(
+                f"num_classes {num_classes} does not fit a charset of {len(charset)} characters; a blank and the "
+                f"characters make {len(charset) + 1}: leave num_classes out or pass the charset it belongs to"
+            )
+        self.charset = charset
+        self.num_classes = len(charset) + 1
+        self.cnn = _convolutions()
+        self.rnn = nn.Sequential(
+            BidirectionalLSTM(512, hidden_size, hidden_size),
+            BidirectionalLSTM(hidden_size, hidden_size, self.num_classes),
+        )
+
+    def preprocess(self, images: Tensor, *, width: int = WIDTH) -> Tensor:
+        """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, 32, width) gray: bicubic, unclamped, not normalised.
+
+        Raises:
+            ValueError: the images have fewer than three channels.
+        """
+        if images.ndim != 4 or images.shape[1] < 3:
+            raise ValueError(f"images of shape {tuple(images.shape)}: expected (N, C, H, W), the first 3 channels RGB")
+        # Both steps are linear, but this order is the published one to the last bit, and cheap beside the network.
+        resized = F.interpolate(images[:, :3], (HEIGHT, width), mode="bicubic", align_corners=False)
+        red, green, blue = resized.split(1, dim=1)
+        return GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (T, N, K) of gray images (N, 1, 32, W).
+
+        Raises:
+            ValueError: the images are not gray or not 32 pixels high.
+        """
+        if x.ndim != 4 or x.shape[1:3] != (1, HEIGHT):
+            raise ValueError(f"images of shape {tuple(x.shape)}: CRNN takes (N, 1, {HEIGHT}, W), see `preprocess`")
+        columns = self.cnn(x).squeeze(2).permute(2, 0, 1)  # (T, N, 512)
+        return self.rnn(columns)
+
+    def decode(self, logits: Tensor) -> list[str]:
+        """(T, N, K) -> N strings, greedy."""
+        return self.collapse(logits.argmax(dim=2))
+
+    def collapse(self, classes: Tensor) -> list[str]:
+        """(T, N) best class of each step -> N strings: repetitions become one, then blanks are dropped."""
+        repeated = F.pad(classes[1:] == classes[:-1], (0, 0, 1, 0), value=False)
+        kept = classes.masked_fill(repeated, 0).t().tolist()
+        return ["".join(self.charset[index - 1] for index in row if index) for row in kept]
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> list[str]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
+        return self.decode(self(self.preprocess(images)))
+
+
+class BidirectionalLSTM(nn.Module):
+    """(T, N, in_size) -> (T, N, out_size)."""
+
+    def __init__(self, in_size: int, hidden_size: int, out_size: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(in_size, hidden_size, bidirectional=True)
+        self.embedding = nn.Linear(2 * hidden_size, out_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read the sequence in both directions."""
+        return self.embedding(self.rnn(x)[0])
+
+
+def _convolutions() -> nn.Sequential:
+    """(N, 1, 32, W) -> (N, 512, 1, W // 4 + 1)."""
+    layers = nn.Sequential()
+    channels = [1, 64, 128, 256, 256, 512, 512, 512]
+    for index in range(7):
+        last = index == 6
+        kernel, padding = (2, 0) if last else (3, 1)
+        layers.add_module(f"conv{index}", nn.Conv2d(channels[index], channels[index + 1], kernel, padding=padding))
+        if index in (2, 4, 6):
+            layers.add_module(f"batchnorm{index}", nn.BatchNorm2d(channels[index + 1]))
+        layers.add_module(f"relu{index}", nn.ReLU(inplace=True))
+        if index in (0, 1):
+            layers.add_module(f"pooling{index}", nn.MaxPool2d(2))
+        if index in (3, 5):  # halves the height, keeps the width: columns are the time axis
+            layers.add_module(f"pooling{index}", nn.MaxPool2d(2, stride=(2, 1), padding=(0, 1)))
+    return layers

@@ -1,0 +1,297 @@
+"""The transformer recognizer whose attention tells a super-resolution network where the characters are.
+
+Paper: Scene Text Telescope: Text-Focused Scene Image Super-Resolution, CVPR 2021,
+https://openaccess.thecvf.com/content/CVPR2021/html/Chen_Scene_Text_Telescope_Text-Focused_Scene_Image_Super-Resolution_CVPR_2021_paper.html
+Source: https://github.com/FudanVI/FudanOCR (scene-text-telescope); module names follow it so that its
+checkpoint loads. Differences: images and text can be encoded apart; logits stay padded instead
+of being cut out in a loop; the sizes are arguments; parts that the published forward never uses are not built.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+LUMINANCE = (0.299, 0.587, 0.114)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: (N, C, H, W) -> (N, C', H, W)."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Sequential | None = None  # the published name; it changes channels, not the size
+        if channels_in != channels:
+            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 3, padding=1), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual of the two convolutions, rectified."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return (self.bn2(self.conv2(self.bn1(self.conv1(x)).relu())) + shortcut).relu()
+
+
+class FeatureExtractor(nn.Module):
+    """(N, 1, H, W) -> (N, widths[-1], H / 4, W / 4): a ResNet that keeps the resolution after two poolings."""
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(widths[1])
+        self.pool = nn.MaxPool2d(2)
+        for stage, count in enumerate(blocks, 1):
+            before, width = widths[stage], widths[stage + 1]
+            layer = nn.Sequential(*(BasicBlock(before if i == 0 else width, width) for i in range(count)))
+            self.add_module(f"layer{stage}", layer)
+            last = stage == len(blocks)
+            after = widths[stage + 2] if last else width
+            conv, norm = self._names(stage, last=last)
+            self.add_module(conv, nn.Conv2d(width, after, 3, padding=1))
+            self.add_module(norm, nn.BatchNorm2d(after))
+        self.stages = len(blocks)
+
+    @staticmethod
+    def _names(stage: int, *, last: bool) -> tuple[str, str]:
+        conv = f"layer{stage}_conv2" if last else f"layer{stage}_conv"
+        return conv, f"{conv}_bn" if last else f"layer{stage}_bn"
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gray images -> feature map."""
+        x = self.pool(self.bn1(self.conv1(images)).relu())
+        x = self.pool(self.bn2(self.conv2(x)).relu())
+        for stage in range(1, self.stages + 1):
+            conv, norm = self._names(stage, last=stage == self.stages)
+            x = self.get_submodule(f"layer{stage}")(x)
+            x = self.get_submodule(norm)(self.get_submodule(conv)(x)).relu()
+        return x
+
+
+class Encoder(nn.Module):
+    """Feature map as a row-major sequence: (N, 1, H, W) -> (N, H / 4 * W / 4, D)."""
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.cnn = FeatureExtractor(widths, blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Gray images -> one feature vector per cell of 4 x 4 pixels."""
+        return self.cnn(images).flatten(2).transpose(1, 2)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with the unbiased deviation and the epsilon outside of the root, as the checkpoint was trained."""
+
+    def __init__(self, features: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.a_2 = nn.Parameter(torch.ones(features))
+        self.b_2 = nn.Parameter(torch.zeros(features))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        mean, deviation = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
+        return self.a_2 * (x - mean) / (deviation + self.eps) + self.b_2
+
+
+class Attention(nn.Module):
+    """Multi-head attention that also returns its map; `linears` are query, key, value, output."""
+
+    def __init__(self, features: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.linears = nn.ModuleList(nn.Linear(features, features) for _ in range(4))
+        self.dropout = nn.Dropout(dropout)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, query: Tensor, memory: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+        """(N, T, D), (N, P, D) -> (N, T, D) and the map (N, heads, T, P), rows sum to 1, before dropout."""
+        q, k, v = (
+            self._split(linear(x)) for linear, x in zip(self.linears, (query, memory, memory), strict=False)
+        )
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if causal:
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(future, -math.inf)
+        attention = scores.softmax(-1)
+        mixed = self.dropout(attention).to(v.dtype) @ v
+        return self.linears[3](mixed.transpose(1, 2).flatten(2)), attention
+
+
+class FeedForward(nn.Module):
+    """D -> 2 D -> D at each position."""
+
+    def __init__(self, features: int, dropout: float) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(features, 2 * features)
+        self.w_2 = nn.Linear(2 * features, features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.w_2(self.dropout(self.w_1(x).relu()))
+
+
+class Decoder(nn.Module):
+    """One transformer layer: text attends to earlier text, then to the image."""
+
+    def __init__(self, features: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.mask_multihead = Attention(features, heads, dropout)
+        self.mul_layernorm1 = LayerNorm(features)
+        self.multihead = Attention(features, heads, dropout)
+        self.mul_layernorm2 = LayerNorm(features)
+        self.pff = FeedForward(features, dropout)
+        self.mul_layernorm3 = LayerNorm(features)
+
+    def forward(self, text: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, T, D), (N, P, D) -> (N, T, D) and the attention to the image (N, heads, T, P)."""
+        mixed, _ = self.mask_multihead(text, text, causal=True)
+        text = self.mul_layernorm1(text + mixed)
+        seen, attention = self.multihead(text, features)
+        text = self.mul_layernorm2(text + seen)
+        return self.mul_layernorm3(text + self.pff(text)), attention
+
+
+class Embedding(nn.Module):
+    """Class ids -> vectors, scaled by the root of their size."""
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__()
+        self.lut = nn.Embedding(classes, features)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(N, T) -> (N, T, D)."""
+        return self.lut(ids) * math.sqrt(self.lut.embedding_dim)
+
+
+class Generator(nn.Module):
+    """Vectors -> class logits."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, T, D) -> (N, T, K)."""
+        return self.proj(x)
+
+
+def sinusoids(length: int, features: int) -> Tensor:
+    """(length, features) position codes: sine at even, cosine at odd places, wavelengths from 2 pi to 1e4 * 2 pi."""
+    position = torch.arange(length, dtype=torch.float32).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, features, 2, dtype=torch.float32) * -(math.log(10000.0) / features))
+    return torch.stack([(position * rate).sin(), (position * rate).cos()], dim=-1).flatten(1)
+
+
+class FocusTransformer(nn.Module):
+    """Recognizer with teacher forcing: gray images and the text before each character -> logits and attention.
+
+    The defaults are the published network. A smaller one of the same interface has other `widths`, `blocks`, `heads`.
+    """
+
+    # In the published file, without any effect on its output: never applied, or a constant made here.
+    unused_published_keys = (
+        "pe.pe",
+        "decoder.mask_multihead.compress_attention_linear.weight",
+        "decoder.mask_multihead.compress_attention_linear.bias",
+        "decoder.multihead.compress_attention_linear.weight",
+        "decoder.multihead.compress_attention_linear.bias",
+    )
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[int] = (64, 128, 256, 256, 512, 512, 1024),
+        blocks: Sequence[int] = (1, 2, 5, 3),
+        heads: int = 16,
+        classes: int = 37,
+        max_length: int = 512,
+        dropout: float = 0.1,
+    ) -> None:
+        """Build the network with random weights.
+
+        Args:
+            widths: channels of the two first convolutions, of every stage, and of the encoder's output, which is also
+                the size D of the decoder.
+            blocks: residual blocks of each stage.
+            heads: attention heads of the decoder; they divide D.
+            classes: characters and the start / end symbol, which is class 0.
+            max_length: longest text, in characters with the end symbol.
+            dropout: in the decoder, training mode only.
+
+        Raises:
+            ValueError: the sizes don't fit together.
+        """
+        super().__init__()
+        if len(widths) != len(blocks) + 3:
+            raise ValueError(
+                f"{len(widths)} widths for {len(blocks)} stages of blocks; "
+                "give two for the first convolutions, one per stage and one for the output"
+            )
+        features = widths[-1]
+        if features % 4 or features % heads:
+            raise ValueError(f"output width {features} must be a multiple of 4 and of the number of heads, {heads}")
+        self.embedding_word = Embedding(classes, features // 2)
+        self.encoder = Encoder(widths, blocks)
+        self.decoder = Decoder(features, heads, dropout)
+        self.generator_word = Generator(features, classes)
+        self.dropout = nn.Dropout(dropout)
+        self.positions: Tensor
+        self.register_buffer("positions", sinusoids(max_length, features // 2), persistent=False)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    @staticmethod
+    def preprocess(images: Tensor) -> Tensor:
+        """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, H, W) gray, not normalised; further planes are dropped."""
+        weights = images.new_tensor(LUMINANCE).view(1, 3, 1, 1)
+        return (images[:, :3] * weights).sum(1, keepdim=True)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Everything that doesn't depend on the text.
+
+        Args:
+            images: (N, 1, H, W) gray in [0, 1], published size 32 x 128; H and W at least 4.
+
+        Returns:
+            (N, P, D), P = (H // 4) * (W // 4) cells in row-major order.
+        """
+        return self.encoder(images)
+
+    def decode(self, features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict each character from the image and the characters before it.
+
+        Args:
+            features: (N, P, D) of `encode`.
+            ids: (N, T) start symbol 0, then the text without its last symbol; padding may be any class, a position
+                sees only what stands before it.
+
+        Returns:
+            Logits (N, T, K), padded like `ids`, and attention (N, heads, T, P), rows sum to 1.
+
+        Raises:
+            ValueError: the text is longer than `max_length`.
+        """
+        length = ids.shape[1]
+        if length > len(self.positions):
+            raise ValueError(
+                f"text of {length} symbols, at most {len(self.positions)} are possible; "
+                "cut the label or raise max_length"
+            )
+        embedded = self.embedding_word(ids)
+        places = self.dropout(self.positions[:length].to(embedded.dtype)).expand_as(embedded)
+        text, attention = self.decoder(torch.cat([embedded, places], dim=-1), features)
+        return self.generator_word(text), attention
+
+    def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode(encode(images), ids)`."""
+        return self.decode(self.encode(images), ids)

@@ -1,0 +1,95 @@
+"""PP-OCR text recognition through ONNX Runtime, with the model file that comes inside the `rapidocr` package.
+
+Paper: PP-OCR: A Practical Ultra Lightweight OCR System, 2020, https://arxiv.org/abs/2009.09941. Licence of package and
+model: Apache-2.0. It needs no file to fetch, so every evaluation can at least be read by it. Only the recogniser is
+used: pictures are word crops, and RapidOCR's detector, rotation classifier and score filter would change what is read.
+"""
+
+import hashlib
+import importlib.resources
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class PPOCR:
+    """Reads word crops; a fixed, pretrained recogniser.
+
+    Args:
+        threads: ONNX Runtime threads; 0 lets it choose.
+        pad_width: pictures are scaled to height 48 and padded to this width, as PP-OCR's own pipeline does.
+
+    Raises:
+        FileNotFoundError: the installed `rapidocr` brings no recognition model.
+    """
+
+    charset = "PP-OCR's own; compare after `dataset.charset.canonical`"
+    HEIGHT = 48
+
+    def __init__(self, threads: int = 0, pad_width: int = 320) -> None:
+        import onnxruntime  # noqa: PLC0415 - takes 0.2 s, and only those who use this reader should wait
+
+        self.path = self._model_file()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        characters = self._session.get_modelmeta().custom_metadata_map["character"].splitlines()
+        # Class 0 is the CTC blank; the last class is the space, which the list leaves out.
+        self._characters = np.array(["", *characters, " "])
+        self.pad_width = pad_width
+
+    @staticmethod
+    def _model_file() -> Path:
+        folder = Path(str(importlib.resources.files("rapidocr"))) / "models"
+        found = sorted(folder.glob("*rec*.onnx"))
+        if not found:
+            raise FileNotFoundError(
+                f"no recognition model (*rec*.onnx) in {folder}; test model PPOCR needs the one that the package "
+                "rapidocr brings: pip install --force-reinstall 'rapidocr>=3.4'"
+            )
+        return found[-1]
+
+    @property
+    def description(self) -> str:
+        """Name of the model file."""
+        return self.path.stem
+
+    def fingerprint(self) -> str:
+        """Identifies model and preparation; readings may be cached by it."""
+        digest = hashlib.sha256(self.path.read_bytes())
+        digest.update(f"pad_width={self.pad_width}".encode())
+        return digest.hexdigest()
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(N, >=3, H, W) RGB in [0, 1] -> (N, 3, 48, W') BGR in [-1, 1], zero-padded on the right.
+
+        Values are clamped and rounded to 8 bits first: the reader sees the picture that would be saved.
+        """
+        pixels = (images[:, :3].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures = pixels.flip(1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        width = int(np.ceil(self.HEIGHT * pictures.shape[2] / pictures.shape[1]))
+        out = np.zeros((len(pictures), 3, self.HEIGHT, max(width, self.pad_width)), dtype=np.float32)
+        for row, picture in enumerate(pictures):
+            scaled = cv2.resize(picture, (width, self.HEIGHT))
+            out[row, :, :, :width] = scaled.transpose(2, 0, 1) / np.float32(127.5) - 1
+        return torch.from_numpy(out)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Class probabilities (N, T, K), class 0 is the CTC blank."""
+        return torch.from_numpy(self._session.run(None, {self._input: inputs.numpy()})[0])
+
+    def decode(self, probabilities: Tensor) -> list[str]:
+        """Greedy CTC: drop repeats, then blanks."""
+        best = probabilities.argmax(-1).numpy()
+        keep = best != 0
+        keep[:, 1:] &= best[:, 1:] != best[:, :-1]
+        return ["".join(self._characters[row[mask]]) for row, mask in zip(best, keep, strict=True)]
+
+    def read(self, images: Tensor) -> list[str]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
+        return self.decode(self(self.preprocess(images)))

@@ -1,0 +1,103 @@
+"""Blocks against plain forms of the same mathematics."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from model.blocks.attention import LocalAttention, PixelAdapter
+from model.blocks.convolution import WeightNormConv2d
+from model.blocks.stn import STNHead, TPSSpatialTransformer
+from model.blocks.wave import PATM
+
+
+@pytest.mark.parametrize(("kernel", "dilation", "groups", "bias"), [(1, 1, 1, False), (3, 4, 6, True)])
+def test_weight_norm_is_that_of_torch(kernel, dilation, groups, bias):
+    torch.manual_seed(0)
+    ours = WeightNormConv2d(6, 12, kernel, dilation=dilation, groups=groups, bias=bias)
+    padding = dilation * (kernel // 2)
+    plain = nn.Conv2d(6, 12, kernel, padding=padding, dilation=dilation, groups=groups, bias=bias)
+    theirs = weight_norm(plain)
+    with torch.no_grad():
+        ours.weight_g.mul_(1.7)
+        theirs.parametrizations.weight.original0.copy_(ours.weight_g)
+        theirs.parametrizations.weight.original1.copy_(ours.weight_v)
+        if bias:
+            theirs.bias.copy_(ours.bias)
+    assert list(ours.state_dict()) == ["bias"] * bias + ["weight_g", "weight_v"]
+    x = torch.randn(2, 6, 10, 12)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-6, rtol=0)
+    ours(x).square().sum().backward()
+    theirs(x).square().sum().backward()
+    original = theirs.parametrizations.weight
+    torch.testing.assert_close(ours.weight_g.grad, original.original0.grad, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(ours.weight_v.grad, original.original1.grad, atol=1e-3, rtol=1e-5)
+
+
+def test_local_attention_equals_its_unfolded_form():
+    torch.manual_seed(0)
+    module = LocalAttention(8).double().eval()
+    x = torch.randn(2, 8, 5, 7, dtype=torch.double)
+    query, key, value = module.trans(x).chunk(3, dim=1)
+    key, value = (F.unfold(part, 3, padding=1).view(2, 8, 9, 5, 7) for part in (key, value))
+    logits = torch.einsum("nchw,nckhw->nkhw", query, key) / math.sqrt(8)
+    expected = torch.einsum("nkhw,nckhw->nchw", logits.softmax(dim=1), value)
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_local_attention_drops_weights_in_training_only():
+    torch.manual_seed(0)
+    module, x = LocalAttention(8), torch.randn(1, 8, 5, 7)
+    assert not torch.equal(module(x), module(x))
+    module.eval()
+    assert torch.equal(module(x), module(x))
+
+
+def test_pixel_adapter_starts_as_the_identity():
+    x = torch.randn(2, 8, 5, 7)
+    assert torch.equal(PixelAdapter(8)(x), x)
+
+
+def test_wave_mixing_equals_its_grouped_form():
+    torch.manual_seed(0)
+    module = PATM(8).double().eval()
+    x = torch.randn(2, 8, 6, 9, dtype=torch.double)
+
+    def grouped(amplitude, phase, mixer):
+        waves = torch.stack([amplitude * phase.cos(), amplitude * phase.sin()], dim=2)  # a0 cos, a0 sin, a1 cos, ...
+        return mixer(waves.flatten(1, 2))
+
+    along_h = grouped(module.fc_h(x), module.theta_h_conv(x), module.tfc_h)
+    along_w = grouped(module.fc_w(x), module.theta_w_conv(x), module.tfc_w)
+    parts = torch.stack([along_h, along_w, module.fc_c(x)], dim=2)
+    share = module.reweight(parts.sum(dim=2).mean(dim=(2, 3), keepdim=True)).view(2, 8, 3, 1, 1).softmax(dim=2)
+    torch.testing.assert_close(module(x), module.proj((parts * share).sum(dim=2)))
+
+
+def test_points_on_their_targets_leave_the_picture_alone():
+    tps = TPSSpatialTransformer((16, 64))
+    images = torch.rand(2, 3, 16, 64)
+    points = tps.target_control_points.expand(2, -1, -1)
+    torch.testing.assert_close(tps(images, points), images, atol=1e-4, rtol=0)
+
+
+def test_a_shift_of_all_points_shifts_the_picture():
+    images = torch.rand(1, 1, 16, 64)
+    for align_corners, pixel in ((True, 1 / 63), (False, 1 / 64)):
+        tps = TPSSpatialTransformer((16, 64), align_corners=align_corners)
+        start = tps(images, tps.target_control_points[None])
+        moved = tps(images, tps.target_control_points[None] + torch.tensor([pixel, 0.0]))
+        same = (moved - start.roll(-1, dims=3))[:, :, 1:-1, 2:-3].abs().max()
+        assert bool(same < 1e-3) == align_corners or same < 0.05  # without aligned corners the step is 63/64 pixel
+
+
+def test_the_rectifier_starts_on_straight_lines():
+    torch.manual_seed(0)
+    points = STNHead(4).eval()(torch.rand(2, 4, 16, 64))
+    assert points.shape == (2, 20, 2)
+    torch.testing.assert_close(points[0], points[1])
+    torch.testing.assert_close(points[0, :, 1], torch.tensor([0.01] * 10 + [0.99] * 10))
+    torch.testing.assert_close(points[0, :10, 0], torch.linspace(0.01, 0.99, 10))

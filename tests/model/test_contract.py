@@ -1,0 +1,82 @@
+"""What every registered network promises."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model import build_model, list_models, model_spec
+from tests.model.published import GOLDEN
+
+VARIANTS = [(name, {}) for name in list_models()]
+VARIANTS += [(name, {"STN": True}) for name in list_models() if "STN" in model_spec(name).options]
+
+
+def outputs(name: str, network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Everything the recipe of this network computes from LR images; the SR images come first."""
+    if model_spec(name).system != "clues":
+        return [network(images)]
+    generator = torch.Generator().manual_seed(1)
+    probabilities = torch.randn(len(images), 26, 37, generator=generator).mul(4).softmax(dim=2)
+    logits = network.language_clue(probabilities)
+    prior, linguistic = (text.transpose(1, 2)[:, :, None] for text in (probabilities, logits.softmax(dim=2)))
+    return [network(images, prior, linguistic), logits]
+
+
+def lr_images(count: int = 2) -> Tensor:
+    return torch.rand(count, 4, 16, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(params=VARIANTS, ids=[f"{name}-{'-'.join(options) or 'default'}" for name, options in VARIANTS])
+def built(request) -> tuple[str, nn.Module]:
+    name, options = request.param
+    torch.manual_seed(0)
+    return name, build_model(name, **options)
+
+
+def test_forward_shape_and_every_parameter_gets_a_gradient(built):
+    name, network = built
+    results = outputs(name, network.train(), lr_images())
+    assert results[0].shape == (2, 4, 32, 128)
+    assert all(bool(result.isfinite().all()) for result in results)
+    parameters = dict(network.named_parameters())
+    if not parameters:
+        return
+    sum(result.square().mean() for result in results).backward()
+    assert [key for key, value in parameters.items() if value.grad is None or not value.grad.isfinite().all()] == []
+
+
+@torch.no_grad()
+def test_evaluation_is_deterministic_and_survives_copies(built):
+    name, network = built
+    first = outputs(name, network.eval(), lr_images())
+    for other in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        for once, again in zip(first, outputs(name, other, lr_images()), strict=True):
+            assert torch.equal(once, again)
+
+
+@torch.no_grad()
+def test_an_image_does_not_depend_on_its_batch(built):
+    name, network = built
+    whole = outputs(name, network.eval(), lr_images())[0]
+    alone = outputs(name, network, lr_images()[:1])[0]
+    torch.testing.assert_close(whole[:1], alone, atol=1e-5, rtol=0)
+
+
+def test_trains_under_bfloat16_autocast(built):
+    name, network = built
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results = outputs(name, network.train(), lr_images())
+    assert all(bool(result.isfinite().all()) for result in results)
+    if list(network.parameters()):
+        sum(result.float().square().mean() for result in results).backward()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_state_keys_are_the_golden_ones(name):
+    """A line is `key shape`; a change here breaks everybody's checkpoints."""
+    state = build_model(name).state_dict()
+    lines = [f"{key} {'x'.join(map(str, value.shape)) or '-'}" for key, value in state.items()]
+    assert lines == (GOLDEN / f"{name}.keys").read_text().splitlines()

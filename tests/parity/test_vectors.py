@@ -1,0 +1,25 @@
+"""Every reference case below `$STISR_VECTORS` (default: `tests/vectors`) against our implementation."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.parity.vectors import HANDLERS, ROOT, load_case
+
+for _module in sorted(Path(__file__).parent.glob("cases_*.py")):
+    importlib.import_module(f"tests.parity.{_module.stem}")
+
+FILES = sorted(ROOT.glob("*/*.npz"))
+
+
+def test_there_are_cases():
+    assert FILES, f"no reference vectors below {ROOT}"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}/{path.stem}" for path in FILES])
+def test_case(path):
+    case = load_case(path)
+    assert case.name in HANDLERS, f"no check knows the case {case.name}; write one in tests/parity/cases_*.py"
+    HANDLERS[case.name](case)
