@@ -61,7 +61,7 @@ class Severity:
 # The ranges were set by a recogniser (PP-OCR, exact match): about 75, 65 and 43 % on LR when it reads 92 % of the HR.
 SEVERITIES = {
     "easy": Severity(
-        blur=(0.6, 1.9), motion_chance=0.10, motion=(1.0, 2.5), shift=0.5, rotation=0.4, scale=0.01, perspective=0.01,
+        blur=(0.8, 2.1), motion_chance=0.10, motion=(1.0, 2.5), shift=0.5, rotation=0.4, scale=0.01, perspective=0.01,
         stops=(-0.3, 0.3), cast=0.04, contrast=(0.85, 1.05), shot=(0.01, 0.03), read=(0.001, 0.005),
         halo_chance=0.35, halo=(0.3, 1.0), jpeg=(65, 95),
     ),
@@ -71,8 +71,8 @@ SEVERITIES = {
         halo_chance=0.25, halo=(0.3, 1.0), jpeg=(50, 90),
     ),
     "hard": Severity(
-        blur=(1.8, 3.4), motion_chance=0.35, motion=(2.0, 6.0), shift=1.5, rotation=1.2, scale=0.03, perspective=0.03,
-        stops=(-0.5, 0.4), cast=0.06, contrast=(0.7, 1.0), shot=(0.02, 0.06), read=(0.003, 0.014),
+        blur=(2.0, 3.6), motion_chance=0.35, motion=(2.0, 6.0), shift=1.2, rotation=1.0, scale=0.02, perspective=0.02,
+        stops=(-0.4, 0.3), cast=0.05, contrast=(0.75, 1.0), shot=(0.02, 0.05), read=(0.003, 0.010),
         halo_chance=0.15, halo=(0.3, 0.8), jpeg=(35, 85),
     ),
 }  # fmt: skip
@@ -151,7 +151,9 @@ def sharpen(image: np.ndarray, *, strength: float, sigma: float = 0.9) -> np.nda
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """uint8 RGB through one JPEG generation (4:2:0, like phone cameras); quality 0 to 100."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line above
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def _misaligned(light: np.ndarray, severity: Severity, rng: np.random.Generator) -> np.ndarray:
@@ -191,7 +193,9 @@ def degrade(hr: np.ndarray, severity: str | Severity, rng: np.random.Generator) 
         ValueError: unknown severity, or `hr` is not such an image.
     """
     if hr.dtype != np.uint8 or hr.ndim != 3 or hr.shape[2] != 3 or min(hr.shape[:2]) < 2:
-        raise ValueError(f"hr is {hr.dtype} of shape {hr.shape}; (H, W, 3) uint8 RGB of at least 2x2 pixels was expected")
+        raise ValueError(
+            f"hr is {hr.dtype} of shape {hr.shape}; (H, W, 3) uint8 RGB of at least 2x2 pixels was expected"
+        )
     severity = severity_of(severity) if isinstance(severity, str) else severity
     height, width = hr.shape[:2]
     unit = height / REFERENCE_HEIGHT
@@ -209,4 +213,4 @@ def degrade(hr: np.ndarray, severity: str | Severity, rng: np.random.Generator) 
         shown = sharpen(shown, strength=rng.uniform(*severity.halo))
     middle = np.float32(128)
     shown = middle + np.float32(rng.uniform(*severity.contrast)) * (shown - middle)
-    return jpeg(np.clip(np.rint(shown), 0, 255).astype(np.uint8), int(round(rng.uniform(*severity.jpeg))))
+    return jpeg(np.clip(np.rint(shown), 0, 255).astype(np.uint8), round(rng.uniform(*severity.jpeg)))

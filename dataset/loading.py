@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,9 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """A copy with its pictures on another device."""
-        return replace(
-            self,
-            images_hr=self.images_hr.to(device, non_blocking=True),
-            images_lr=self.images_lr.to(device, non_blocking=True),
-        )
+        """A copy with its pictures on another device, channels together in memory, as convolutions like them."""
+        layout = {"non_blocking": True, "memory_format": torch.channels_last}
+        return replace(self, images_hr=self.images_hr.to(device, **layout), images_lr=self.images_lr.to(device, **layout))
 
     def pin_memory(self) -> "Batch":
         """A copy with its pictures in page-locked memory; the DataLoader calls it."""
@@ -193,11 +190,13 @@ class PairLoader:
     Attributes:
         batches: which samples make which batch; `batches.seek(epoch, start)` chooses where the next iteration begins.
         skipped: {sample number: reason} of all unreadable samples met so far, in this process.
+        drawn: batches taken in the current iteration, those without a readable sample included.
     """
 
     def __init__(self, pairs: WordPairs, batches: Any, *, workers: int, pin_memory: bool = False) -> None:
         self.pairs, self.batches = pairs, batches
         self.skipped: dict[int, str] = {}
+        self.drawn = 0
         processes = 0 if pairs.cache else workers
         self._loader = DataLoader(
             pairs,
@@ -212,7 +211,9 @@ class PairLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
+        self.drawn = 0
         for batch in self._loader:
+            self.drawn += 1
             for bad in batch.skipped:
                 if bad.index not in self.skipped:
                     self.skipped[bad.index] = bad.reason
@@ -221,6 +222,9 @@ class PairLoader:
                 yield batch
             elif batch.skipped:
                 log.warning("a batch of %d unreadable samples is left out", len(batch.skipped))
+                if getattr(self.batches, "drop_last", False) and self.batches.world_size > 1:
+                    # The other processes would wait for this one's gradients for ever.
+                    raise DataError(f"all {len(batch.skipped)} samples of a batch are unreadable: {batch.skipped[0].reason}")
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,6 @@ class LoaderSpec:
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
-    pair_options: dict[str, Any] = field(default_factory=dict)
 
     def pairs(self, paths: Iterable[str | Path], selection: Sequence[int] | None = None) -> WordPairs:
         """Open the LMDBs at `paths` as one data set.
@@ -284,7 +287,7 @@ class LoaderSpec:
 
 
 def build_loader(pairs: WordPairs, spec: LoaderSpec, *, train: bool) -> PairLoader:
-    """A shuffled, endless-by-epoch training loader, or a loader that visits every sample once in file order.
+    """A shuffled training loader (one epoch an iteration), or a loader that visits every sample once in file order.
 
     Raises:
         DataError: there are fewer training samples than one step of all processes takes.

@@ -4,9 +4,9 @@ A word is set in a random face, painted on a random surface (flat, bevelled, out
 lit, looked at from a random side, cropped as tightly as a text detector would, and passed through a small camera; LR
 comes from `dataset.degradation`. Everything is arithmetic on NumPy arrays: no picture, texture or font is shipped.
 
-Fonts: Pillow's built-in Aileron (CC0), the Rubik that OpenCV 5 draws with (OFL), the DejaVu, STIX and Computer Modern
-files of matplotlib where it is installed (Bitstream Vera, OFL, BaKoMa licences), and the fonts of the system.
-A machine without any system font gets the first three; bold, light, condensed, slanted, small-capital, hand-shaken and
+Fonts: a pen alphabet of our own, Pillow's built-in Aileron (CC0), the Rubik that OpenCV 5 draws with (OFL), the DejaVu,
+STIX and Computer Modern files of matplotlib where it is installed (Bitstream Vera, OFL, BaKoMa licences), and the fonts
+of the system. A machine without any font file has the first three; bold, light, condensed, slanted, small-capital, hand-shaken and
 curved variants of every face are made by the renderer. Determinism is per machine: other fonts, other pictures.
 
 A sample is a function of (seed, index) alone: it does not matter which process renders it, or what was rendered before.
@@ -29,6 +29,7 @@ from dataset.words import random_label
 
 EM = 64  # font size on the canvas, in pixels
 TILE = 256  # side of a texture, in pixels
+Box = tuple[int, int, int, int]  # left, top, width, height of the word on the canvas, in pixels
 HR_HEIGHTS = (28, 64)  # pixels
 HR_MAX_WIDTH = 416  # pixels
 LETTERS = frozenset(string.ascii_letters)
@@ -57,6 +58,30 @@ _SHARES = np.array(
 _SHARES = np.cumsum(_SHARES / _SHARES.sum())
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # Rec. 709, linear light
 
+# A pen alphabet, drawn for this project: strokes separated by "|", "~" before a smooth one, points as two hexadecimal
+# digits x, y; 3 is the baseline, 8 the x-height, b the height of capitals, 0 the descender line.
+_STROKES = dict(
+    line.split("=", 1)
+    for line in """
+A=03 3b 63|16 56;B=03 0b|~0b 4b 59 47 07|~07 47 65 43 03;C=~69 4b 2b 08 06 23 43 65;D=03 0b|~0b 3b 68 66 33 03
+E=6b 0b 03 63|07 47;F=6b 0b 03|07 47;G=~69 4b 2b 08 06 23 43 64|63 67 37;H=03 0b|63 6b|07 67;I=03 0b
+J=~4b 45 33 13 05;K=03 0b|5b 07 63;L=0b 03 53;M=03 0b 35 6b 63;N=03 0b 63 6b;O=~3b 1a 07 14 33 54 67 5a 3b
+P=03 0b|~0b 4b 69 47 07;Q=~3b 1a 07 14 33 54 67 5a 3b|46 72;R=03 0b|~0b 4b 69 47 07|37 63
+S=~5a 3b 1a 18 37 56 54 33 04;T=0b 6b|3b 33;U=~0b 05 23 43 65 6b;V=0b 33 6b;W=0b 23 49 63 8b;X=0b 63|6b 03
+Y=0b 37 6b|37 33;Z=0b 6b 03 63;a=~48 28 07 04 23 45|48 43;b=0b 03|~06 28 47 44 23 04;c=~47 28 07 04 23 44
+d=4b 43|~46 28 07 04 23 44;e=~06 46 47 28 07 04 23 44;f=~4a 3b 29 23|08 38;g=48 42|~42 20 01|~47 28 07 04 23 45
+h=0b 03|~06 28 47 43;i=08 03|0a 0b;j=28 21|~21 10 00|2a 2b;k=0b 03|38 05 43;l=0b 03
+m=08 03|~06 28 36 33|~36 58 66 63;n=08 03|~06 28 47 43;o=~28 07 04 23 44 47 28;p=08 00|~06 28 47 44 23 04
+q=48 40|~46 28 07 04 23 44;r=08 03|~06 18 38;s=~37 28 07 16 35 44 23 03;t=~1a 14 23 34|08 38;u=~08 04 23 45|48 43
+v=08 23 48;w=08 13 37 53 68;x=08 43|48 03;y=08 23|48 00;z=08 48 03 43;0=~2b 09 05 23 45 49 2b;1=09 2b 23
+2=~0a 2b 49 36 03|03 53;3=~0a 2b 49 27|~27 45 23 04;4=33 3b 05 55;5=4b 0b 07|~07 38 46 44 23 04
+6=~3b 07 04 23 45 37 06;7=0b 4b 13;8=~2b 09 27 44 23 04 27 49 2b;9=~48 17 09 2b 49 45 13;.=03 04;,=13 02
+:=04 03|07 08;!=0b 06|03 04;-=07 37;'=0b 09;/=02 3b;&=~62 19 2b 39 05 14 33 66;$=~5a 3b 1a 18 37 56 54 33 04|3c 32
+""".strip()
+    .replace("\n", ";")
+    .split(";")
+)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -69,7 +94,10 @@ class Sample:
 
 @dataclass(frozen=True, order=True)
 class Face:
-    """One typeface: `source` is a font file, "pillow" or "opencv:<name>"; `weight` counts for the latter only."""
+    """One typeface: `source` is a font file, "pillow", "opencv:<name>" or "pen:<kind>".
+
+    `weight` counts for the last two: 100 (thin) to 900 (black), and the width of the pen in pixels.
+    """
 
     family: str
     source: str
@@ -124,31 +152,49 @@ def system_fonts() -> list[Path]:
 def bundled_fonts() -> list[Path]:
     """Font files that came with installed Python packages (matplotlib); the package itself is not imported."""
     package = importlib.util.find_spec("matplotlib")
-    return font_files(Path(place) / "mpl-data" / "fonts" for place in package.submodule_search_locations) if package else []
+    places = package.submodule_search_locations if package else None
+    return font_files(Path(place) / "mpl-data" / "fonts" for place in places or [])
 
 
 def font_files(folders: Iterable[Path]) -> list[Path]:
     """All TrueType and OpenType files below some folders that look like text fonts, sorted."""
-    found = {file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.suffix.lower() in {".ttf", ".otf"}}
+    found = {
+        file
+        for folder in folders
+        if folder.is_dir()
+        for file in folder.rglob("*")
+        if file.suffix.lower() in {".ttf", ".otf"}
+    }
     return sorted(file for file in found if not _NOT_TEXT.search(file.stem))
 
 
 def find_fonts(*folders: str | Path) -> tuple[Face, ...]:
     """Every face this machine can draw with: built-in ones, those of packages, of the system and of `folders`."""
-    faces = [Face("Aileron", "pillow")]
+    built_in = [Face("Aileron", "pillow")]
     if hasattr(cv2, "FontFace"):  # OpenCV >= 5
-        faces += [Face("Rubik", "opencv:sans", weight) for weight in (300, 400, 500, 600, 700, 800, 900)]
-        faces += [Face("RubikItalic", "opencv:italic", weight) for weight in (400, 600, 800)]
+        built_in += [Face("Rubik", "opencv:sans", weight) for weight in (300, 400, 500, 600, 700, 800, 900)]
+        built_in += [Face("RubikItalic", "opencv:italic", weight) for weight in (400, 600, 800)]
+    built_in += [
+        Face(f"Pen{kind}", f"pen:{kind}", weight) for kind in ("round", "nib", "brush") for weight in (4, 6, 9)
+    ]
     by_name = {}  # the same file may lie in several places
     for file in [*system_fonts(), *bundled_fonts(), *font_files(map(Path, folders))]:
         by_name[file.name.lower()] = Face(_STYLE_SUFFIX.sub("", file.stem) or file.stem, str(file))
-    return tuple(sorted(faces + list(by_name.values())))
+    return tuple(sorted(built_in + list(by_name.values())))
+
+
+@lru_cache(maxsize=8)
+def faces(*folders: str) -> tuple[Face, ...]:
+    """`find_fonts(*folders)`, looked for once in each process."""
+    return find_fonts(*folders)
 
 
 @lru_cache(maxsize=512)
 def _font(source: str) -> ImageFont.FreeTypeFont:
     if source == "pillow":
-        return ImageFont.load_default(EM)
+        built_in = ImageFont.load_default(EM)
+        assert isinstance(built_in, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
+        return built_in
     return ImageFont.truetype(source, EM, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -157,15 +203,53 @@ def _opencv_font(name: str) -> "cv2.FontFace":
     return cv2.FontFace(name)
 
 
+def _path(stroke: str) -> np.ndarray:
+    """Points of one stroke of `_STROKES`, (n, 2) float64, x to the right and y up from the baseline, in EM / 11."""
+    points = np.array([[int(point[0], 16), int(point[1], 16) - 3] for point in stroke.lstrip("~").split()], float)
+    if stroke[0] != "~":
+        steps = np.linspace(0, len(points) - 1, 48 * (len(points) - 1) + 1)
+        return np.stack([np.interp(steps, np.arange(len(points)), axis) for axis in points.T], axis=1)
+    # Catmull-Rom: through every point, without corners
+    ends = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    t = np.linspace(0, 1, 48, endpoint=False)[:, None]
+    pieces = []
+    for p0, p1, p2, p3 in zip(ends, ends[1:], ends[2:], ends[3:], strict=False):
+        pieces.append(p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * (3 * (p1 - p2) + p3 - p0))))
+    return np.concatenate([*pieces, points[-1:]])
+
+
+def _pen_stroke(face: Face, char: str, x: int, y: int) -> tuple[np.ndarray, float]:
+    """A letter of the pen alphabet: plane (3 EM, 3 EM) uint8 with the pen starting at (x, y), and its advance."""
+    fine, unit, kind = 4, EM / 11, face.source.removeprefix("pen:")
+    plane = np.zeros((3 * EM * fine, 3 * EM * fine), np.uint8)
+    width = 0.0
+    for stroke in filter(None, _STROKES.get(char, "").split("|")):
+        path = _path(stroke)
+        width = max(width, float(path[:, 0].max()))
+        pressure = np.ones(len(path))
+        if kind == "brush":  # set down firmly, lifted towards the end
+            pressure = 1.25 - 0.8 * np.linspace(0, 1, len(path)) ** 2
+        for (px, py), force in zip(path, pressure, strict=True):
+            centre = (round(fine * (x + unit * px)), round(fine * (y - unit * py)))
+            radius = max(1, round(fine * face.weight * force * (0.8 if kind == "nib" else 0.5)))
+            axes = (radius, max(1, round(radius * (0.3 if kind == "nib" else 1.0))))
+            cv2.ellipse(plane, centre, axes, -40.0 if kind == "nib" else 0.0, 0, 360, 255, -1)
+    return cv2.resize(plane, None, fx=1 / fine, fy=1 / fine, interpolation=cv2.INTER_AREA), unit * (
+        width + 2
+    ) + 0.4 * face.weight
+
+
 @lru_cache(maxsize=8192)
 def _glyph(face: Face, char: str) -> Glyph:
     """Draw one character at size EM."""
     side, pen = 3 * EM, EM
     if face.source.startswith("opencv:"):
         plane = np.zeros((side, side), np.uint8)
-        font = _opencv_font(face.source.removeprefix("opencv:"))
-        end, _ = cv2.putText(plane, char, (pen, 2 * EM), 255, font, EM, face.weight)
+        name = face.source.removeprefix("opencv:")
+        end, _ = cv2.putText(plane, char, (pen, 2 * EM), 255, _opencv_font(name), EM, face.weight)
         advance = float(end[0] - pen)
+    elif face.source.startswith("pen:"):
+        plane, advance = _pen_stroke(face, char, pen, 2 * EM)
     else:
         picture = Image.new("L", (side, side))
         font = _font(face.source)
@@ -178,7 +262,7 @@ def _glyph(face: Face, char: str) -> Glyph:
 @lru_cache(maxsize=4096)
 def _kerning(face: Face, pair: str) -> float:
     """Correction of the first advance of a pair of characters, in pixels."""
-    if face.source.startswith("opencv:"):
+    if face.source.startswith(("opencv:", "pen:")):
         return 0.0
     font = _font(face.source)
     return font.getlength(pair) - font.getlength(pair[0]) - font.getlength(pair[1])
@@ -192,7 +276,9 @@ def drawable(face: Face) -> frozenset[str]:
         shapes = {chr(code): _glyph(face, chr(code)).ink.tobytes() for code in range(33, 127)}
     except OSError:  # not a font after all
         return frozenset()
-    own = frozenset(char for char, shape in shapes.items() if shape and (shape != missing or face.source[:6] == "opencv"))
+    own = frozenset(
+        char for char, shape in shapes.items() if shape and (shape != missing or face.source.startswith("opencv:"))
+    )
     name = Path(face.source).name
     if name.startswith("cm"):  # TeX's own encodings: other characters (and cmmi's digits) are something else
         own &= LETTERS if name.startswith("cmmi") else ALPHANUMERIC
@@ -214,7 +300,11 @@ def _reluctance(face: Face) -> float:
     name = Path(face.source).name + face.family
     reluctance = 0.6 if re.search("mono|typewriter|courier|cmtt", name, re.I) else 0.0
     reluctance = max(reluctance, 0.6 if re.search("ital|obl|cmti|cmmi|Ita[.]", name, re.I) else 0.0)
-    sans = re.search("sans|rubik|aileron|arial|helvet|roboto|verdana|gothic|grotesk|cmss|impact|futura", name, re.I)
+    sans = re.search(
+        "sans|pen(?:round|nib|brush)|rubik|aileron|arial|helvet|roboto|verdana|gothic|grotesk|cmss|impact|futura",
+        name,
+        re.I,
+    )
     return max(reluctance, 0.0 if sans else 0.45)
 
 
@@ -256,7 +346,7 @@ def random_look(label: str, rng: np.random.Generator) -> Look:
         shake=float(rng.uniform(0.01, 0.05)) if chance[3] < 0.14 else 0.0,
         swell=(swell * anisotropy, swell / anisotropy) if chance[4] < 0.6 else (0.0, 0.0),
         cut=cut,
-        bend=float(rng.uniform(0.12, 0.55) * rng.choice([-1, 1, 1])) if chance[5] < 0.12 and len(label) > 3 else 0.0,
+        bend=float(rng.uniform(0.12, 0.55) * rng.choice([-1, 1, 1])) if chance[5] < 0.09 and len(label) > 3 else 0.0,
         waves=2.0 if chance[7] < 0.15 else 1.0,
     )
 
@@ -542,8 +632,10 @@ def _shadowed(canvas: np.ndarray, mask: np.ndarray, letters: np.ndarray, rng: np
 def _outlined(canvas: np.ndarray, mask: np.ndarray, letters: np.ndarray, rng: np.random.Generator) -> None:
     """A rim of another colour around the letters."""
     rim = _grown(mask, int(rng.integers(1, 5)))
-    bright = _brightness(letters) > 0.5
-    colour = np.full(3, 0.01 if bright else 0.85, np.float32) if rng.random() < 0.6 else _colour(rng)
+    bright = _brightness(letters)
+    colour = _colour(rng)
+    if abs(_brightness(colour) - bright) < 0.3 or rng.random() < 0.5:
+        colour = np.full(3, 0.01 if bright > 0.45 else 0.85, np.float32)
     if rng.random() < 0.35:
         rim = np.maximum(rim, _moved(rim, int(rng.integers(-4, 5)), int(rng.integers(1, 5))))
     _blend(canvas, _unit(rim), colour)
@@ -608,7 +700,7 @@ _PAINTERS = (_flat, _shadowed, _outlined, _extruded, _relief, _hollow, _neon, _d
 _PAINTER_SHARES = np.cumsum([0.50, 0.12, 0.11, 0.09, 0.08, 0.02, 0.06, 0.02])
 
 
-def _neighbours(mask: np.ndarray, ink: tuple[int, int, int, int], face: Face, look: Look, rng: np.random.Generator) -> None:
+def _neighbours(mask: np.ndarray, ink: Box, face: Face, look: Look, rng: np.random.Generator) -> None:
     """Other words of the sign, of which the crop will show slivers; drawn into the mask in place."""
     x, y, width, height = ink
     for side in range(4):
@@ -637,7 +729,7 @@ def _paste(mask: np.ndarray, other: np.ndarray, left: int, top: int) -> None:
         np.maximum(place, other[y0 - top : y1 - top, x0 - left : x1 - left], out=place)
 
 
-def _plate(canvas: np.ndarray, ink: tuple[int, int, int, int], colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _plate(canvas: np.ndarray, ink: Box, colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Limit the surface to a plate: outside it something else is seen; at times it has a border line."""
     x, y, width, height = ink
     gaps = [round(value * height) for value in rng.uniform(0.08, 0.5, 4)]
@@ -662,16 +754,17 @@ def _plate(canvas: np.ndarray, ink: tuple[int, int, int, int], colour: np.ndarra
     return around
 
 
-def _lines(canvas: np.ndarray, ink: tuple[int, int, int, int], colour: np.ndarray, rng: np.random.Generator) -> None:
+def _lines(canvas: np.ndarray, ink: Box, colour: np.ndarray, rng: np.random.Generator) -> None:
     """Rules above or below the word, joints and cables, before the letters are painted."""
-    x, y, width, height = ink
+    _, y, _, height = ink
     span = canvas.shape[1]
     for _ in range(int(rng.integers(1, 3))):
         where = y - 0.25 * height if rng.random() < 0.5 else y + 1.25 * height
         row = round(where + rng.normal(0, 0.08) * height)
         tilt = round(rng.normal(0, 2))
         paint = colour if rng.random() < 0.5 else canvas[0, 0] * np.float32(rng.uniform(0.2, 0.6))
-        cv2.line(canvas, (0, row), (span, row + tilt), [float(value) for value in paint], int(rng.integers(1, 6)), cv2.LINE_AA)
+        shade = tuple(float(value) for value in paint)
+        cv2.line(canvas, (0, row), (span, row + tilt), shade, int(rng.integers(1, 6)), cv2.LINE_AA)
 
 
 # ------------------------------------------------------------------------------------------------- light and the camera
@@ -687,23 +780,25 @@ def _lit(canvas: np.ndarray, rng: np.random.Generator) -> None:
         angle, offset, soft = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3) * width, rng.uniform(1, 12)
         x = np.arange(width, dtype=np.float32) - width / 2
         y = np.arange(height, dtype=np.float32)[:, None] - height / 2
-        distance = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(offset)) / np.float32(soft)
+        distance = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(offset)) / np.float32(
+            soft
+        )
         canvas *= (1 - np.float32(rng.uniform(0.3, 0.65)) * np.clip(0.5 + 0.5 * distance, 0, 1))[..., None]
     if chance[1] < 0.08:  # a reflection
         spot = np.zeros((8, 16), np.float32)
-        spot[int(rng.integers(8)), int(rng.integers(16))] = rng.uniform(0.5, 2.0)
+        spot[int(rng.integers(8)), int(rng.integers(16))] = rng.uniform(0.3, 1.2)
         spot = cv2.GaussianBlur(spot, (0, 0), float(rng.uniform(0.8, 2.0)))
         canvas += cv2.resize(spot, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
-def _view(ink: tuple[int, int, int, int], rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], float]:
+def _view(ink: Box, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], float]:
     """Where the camera stands and how the word is cropped.
 
     Returns:
         Homography canvas -> HR, HR size (width, height), and canvas pixels per HR pixel.
     """
     x, y, width, height = ink
-    yaw, pitch, roll = np.deg2rad(rng.normal(0, 1, 3) * ((12, 7, 2.0) if rng.random() < 0.85 else (28, 12, 6.0)))
+    yaw, pitch, roll = np.deg2rad(rng.normal(0, 1, 3) * ((10, 6, 1.5) if rng.random() < 0.87 else (28, 12, 6.0)))
     cos, sin = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     turn_y = np.array([[cos[0], 0, sin[0]], [0, 1, 0], [-sin[0], 0, cos[0]]])
     turn_x = np.array([[1, 0, 0], [0, cos[1], -sin[1]], [0, sin[1], cos[1]]])
@@ -723,12 +818,14 @@ def _view(ink: tuple[int, int, int, int], rng: np.random.Generator) -> tuple[np.
     hr_width = 2 * int(np.clip(round(hr_height * aspect / 2), 8, HR_MAX_WIDTH / 2))
     corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]], np.float32)
     target = (flat - low) / (high - low) * (hr_width, hr_height)
-    return cv2.getPerspectiveTransform(corners, target.astype(np.float32)), (hr_width, hr_height), box_height / hr_height
+    return (
+        cv2.getPerspectiveTransform(corners, target.astype(np.float32)),
+        (hr_width, hr_height),
+        box_height / hr_height,
+    )
 
 
-def _photographed(
-    canvas: np.ndarray, ink: tuple[int, int, int, int], rng: np.random.Generator
-) -> np.ndarray:
+def _photographed(canvas: np.ndarray, ink: Box, rng: np.random.Generator) -> np.ndarray:
     """Lens, sensor and processing of the HR camera: (H, W, 3) uint8 RGB."""
     view, size, ratio = _view(ink, rng)
     softness = float(np.clip(np.exp(rng.normal(-0.55, 0.4)), 0.3, 1.4))  # of the lens, in HR pixels
@@ -744,7 +841,7 @@ def _photographed(
     shown = to_display(light)
     grey = shown @ _LUMA
     dull = np.float32(rng.uniform(0.0, 0.45))
-    shown += dull * (grey[..., None] - shown)
+    shown = shown + dull * (grey[..., None] - shown)
     if rng.random() < 0.5:
         shown = sharpen(shown, strength=float(rng.uniform(0.2, 1.2)))
     shown = 128 + np.float32(rng.uniform(0.75, 1.1)) * (shown - 128)
@@ -811,14 +908,8 @@ def make_sample(seed: int, index: int, severity: str | None = None, *, fonts: Se
     rng = np.random.default_rng((seed, index))
     chosen = list(SEVERITIES)[int(rng.integers(len(SEVERITIES)))]
     label = random_label(rng)
-    hr = render_word(label, rng, default_fonts() if fonts is None else fonts)
+    hr = render_word(label, rng, faces() if fonts is None else fonts)
     return Sample(hr, degrade(hr, severity or chosen, rng), label)
-
-
-@lru_cache(maxsize=1)
-def default_fonts() -> tuple[Face, ...]:
-    """`find_fonts()`, looked for once."""
-    return find_fonts()
 
 
 def photo_pair(image: np.ndarray, rng: np.random.Generator, severity: str) -> tuple[np.ndarray, np.ndarray]:

@@ -86,7 +86,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CheckpointError: it is no checkpoint of this program, or damaged.
     """
-    state = _torch_load(path)
+    state = read_any(path)
     if not isinstance(state, dict) or DIGEST not in state:
         raise CheckpointError(f"{path} is not a checkpoint of this program (no {DIGEST} in it)")
     if state.get("format") != FORMAT:
@@ -97,7 +97,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _torch_load(path: Path) -> Any:
+def read_any(path: Path) -> Any:
+    """Whatever tensors and plain values a `torch.save` file holds; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, or holds more than that.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
@@ -154,7 +160,7 @@ def read_weights(path: str | Path, *, option: str, purpose: str, remedy: str) ->
             return load_file(path)
         except SafetensorError as error:
             raise CheckpointError(f"{path} ({option}) is no safetensors file: {error}") from error
-    return clean_state(_torch_load(path), str(path))
+    return clean_state(read_any(path), str(path))
 
 
 def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:

@@ -204,7 +204,8 @@ def get(tree: Mapping[str, Any], path: str) -> Any:
     return tree
 
 
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted key."""
     *parents, last = path.split(".")
     for key in parents:
         tree = tree[key]
@@ -314,7 +315,7 @@ def merge(base: dict[str, Any], update: Mapping[str, Any], source: str, notes: l
         if path not in known:
             near = did_you_mean(path, list(known)) if "." in path or path not in sections else ""
             raise ConfigError(f"{source}: {path} is not an option{near}")
-        _put(base, path, coerce(path, value, known[path], source))
+        put(base, path, coerce(path, value, known[path], source))
         done.add(path)
     return done
 
@@ -425,7 +426,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         flag = next(flag.name for flag in FLAGS if flag.path == path)
         if isinstance(value, list):
             value = [part for item in value for part in item.split(",")] if path == "TEST.test_model" else value
-        _put(tree, path, coerce(path, value, known[path], f"--{flag}"))
+        put(tree, path, coerce(path, value, known[path], f"--{flag}"))
         given.add(path)
     tree["arch"] = arch
     settings = Settings(verb, EasyDict(tree), given, notes)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from interface.checkpoint import write_atomically
 from interface.report_cases import Cases, choose_cases
 from interface.report_html import render
 from interface.report_numbers import Cell, Report, Row, Table, all_splits, tables
@@ -38,6 +38,7 @@ def screen_table(report: Report) -> str:
     One block per measure, one line per row, one column per split and average; `75.3 ±4.9` is a value and half the width
     of its 95 % interval.
     """
+    report = _plain(report)
     found = tables(report)
     lines = [f"WARNING: {text}" for text in warnings_of(report)]
     lines += [*headlines(report, found), ""]
@@ -77,25 +78,40 @@ def write_report(folder: Path, report: Report, pictures: Pictures | None = None,
     Raises:
         ValueError: if `pictures` gives another number of images than asked for.
     """
+    report = _plain(report)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"report.{kind}" for kind in ("json", "md", "html")}
-    _write(paths["json"], _json(_plain(report)) + "\n")
+    _write(paths["json"], _json(report) + "\n")
+    _check_counts(report)
     found = tables(report)
     _write(paths["md"], _markdown(report, found))
     chosen = choose_cases(report, cases)
-    _write(paths["html"], render(report, found, chosen, _shown(chosen, pictures)))
+    _write(paths["html"], render(report, found, chosen, _shown(chosen, pictures) if pictures else {}))
     log.info("report=%s", paths["html"])
     return paths
 
 
-def _shown(chosen: list[Cases], pictures: Pictures | None) -> dict[tuple[str, int], dict[str, np.ndarray]]:
+def _check_counts(report: Report) -> None:
+    """Tell if the readings do not give the counts of the tables: then the marks and the intervals are not to trust."""
+    for name, split in all_splits(report).items():
+        images = split.get("per_image") or {}
+        targets = images.get("target") or []
+        for reader, rows in (images.get("readings") or {}).items():
+            for row, texts in rows.items():
+                counted = (((split.get("accuracy") or {}).get(reader) or {}).get(row) or {}).get("correct")
+                equal = sum(text == target for text, target in zip(texts, targets, strict=True))
+                if counted is not None and counted != equal:
+                    log.warning("split=%s reader=%s row=%s correct=%d equal=%d", name, reader, row, counted, equal)
+
+
+def _shown(chosen: list[Cases], pictures: Pictures) -> dict[tuple[str, int], dict[str, np.ndarray]]:
     """Ask for the pictures of all cases, one question per split."""
     wanted: dict[str, list[int]] = {}
     for name, position in sorted(place for kind in chosen for place in kind.places):
         wanted.setdefault(name, []).append(position)
     shown: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-    for name, positions in wanted.items() if pictures else ():
-        given = pictures(name, positions) if pictures else []
+    for name, positions in wanted.items():
+        given = pictures(name, positions)
         if len(given) != len(positions):
             raise ValueError(f"pictures({name!r}, ...) gave {len(given)} images for {len(positions)} positions")
         shown.update({(name, position): images for position, images in zip(positions, given, strict=True)})
@@ -153,14 +169,13 @@ def _json(value: Any, indent: str = "") -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole: a crash leaves the old one, not half a new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        # A path name that is not UTF-8 holds lone surrogates; \udcxx is a valid escape in JSON and harmless elsewhere.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # A path name that is not UTF-8 holds lone surrogates; \udcxx is a valid escape in JSON and harmless elsewhere.
+    data = text.encode("utf-8", errors="backslashreplace")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    write_atomically(path, write)
 
 
 # --- Markdown ------------------------------------------------------------------------------------------------------

@@ -141,8 +141,8 @@ def _cell(table: Table, row: Row, cell: Cell) -> str:
     text = _minus(table.text(cell.value, signed=signed).replace("inf", "∞"))
     if cell.low is None or cell.high is None:
         return text
-    ends = (table.text(end, signed=signed).replace("inf", "∞") for end in (cell.low, cell.high))
-    interval = _minus(" to ".join(ends)) if signed else EN_DASH.join(ends)
+    ends = [_minus(table.text(end, signed=signed).replace("inf", "∞")) for end in (cell.low, cell.high)]
+    interval = (" to " if signed else EN_DASH).join(ends)
     return f'{text}<small><span class="hidden">95 % interval </span>{interval}</small>'
 
 

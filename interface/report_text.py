@@ -86,17 +86,14 @@ def averages_note(report: Report) -> str:
 
 def facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
     """List what was evaluated, with what: groups of (name, value), without the empty ones."""
-    data = []
-    for name, split in all_splits(report).items():
-        images = f"{split.get('images', '?')} images" + (
-            f", {split['skipped']} skipped" if split.get("skipped") else ""
-        )
-        print_of = f"fingerprint {split['fingerprint']}" if split.get("fingerprint") else ""
-        data.append((name, "; ".join(filter(None, [images, str(split.get("path") or ""), print_of]))))
-    people = []
-    for name, reader in (report.get("readers") or {}).items():
-        print_of = f"fingerprint {reader['fingerprint']}" if reader.get("fingerprint") else ""
-        people.append((name, "; ".join(filter(None, [str(reader.get("description") or ""), print_of])) or "-"))
+    data = [
+        (name, _joined(f"{split.get('images', '?')} images", split.get("path"), _fingerprint(split)))
+        for name, split in all_splits(report).items()
+    ]
+    people = [
+        (name, _joined(reader.get("description"), _fingerprint(reader)))
+        for name, reader in (report.get("readers") or {}).items()
+    ]
     run = [("command", report.get("command")), ("created", report.get("created"))]
     groups = [
         ("System", _pairs(report.get("system"))),
@@ -137,6 +134,14 @@ def visible(text: str, *, keep: str = "") -> str:
         lambda found: found[0] if found[0] in keep else chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd",
         text,
     )
+
+
+def _joined(*parts: Any) -> str:
+    return "; ".join(str(part) for part in parts if part) or "-"
+
+
+def _fingerprint(source: Report) -> str:
+    return f"fingerprint {source['fingerprint']}" if source.get("fingerprint") else ""
 
 
 def _pairs(group: Report | None) -> list[tuple[str, str]]:

@@ -28,6 +28,8 @@ class PPOCR:
 
     charset = "PP-OCR's own; compare after `dataset.charset.canonical`"
     HEIGHT = 48
+    SMALLEST = 30  # pixels; RapidOCR enlarges what is lower before it recognises, to a multiple of GRID
+    GRID = 32
 
     def __init__(self, threads: int = 0, pad_width: int = 320) -> None:
         import onnxruntime  # noqa: PLC0415 - takes 0.2 s, and only those who use this reader should wait
@@ -72,12 +74,21 @@ class PPOCR:
         """
         pixels = (images[:, :3].detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
         pictures = pixels.flip(1).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        pictures = self._enlarge_small(pictures)
         width = int(np.ceil(self.HEIGHT * pictures.shape[2] / pictures.shape[1]))
         out = np.zeros((len(pictures), 3, self.HEIGHT, max(width, self.pad_width)), dtype=np.float32)
         for row, picture in enumerate(pictures):
             scaled = cv2.resize(picture, (width, self.HEIGHT))
             out[row, :, :, :width] = scaled.transpose(2, 0, 1) / np.float32(127.5) - 1
         return torch.from_numpy(out)
+
+    def _enlarge_small(self, pictures: np.ndarray) -> np.ndarray:
+        height, width = pictures.shape[1:3]
+        if min(height, width) >= self.SMALLEST:
+            return pictures
+        ratio = self.SMALLEST / min(height, width)
+        size = [max(self.GRID, round(side * ratio / self.GRID) * self.GRID) for side in (width, height)]
+        return np.stack([cv2.resize(picture, size) for picture in pictures])
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Class probabilities (N, T, K), class 0 is the CTC blank."""

@@ -81,17 +81,26 @@ def test_points_on_their_targets_leave_the_picture_alone():
     tps = TPSSpatialTransformer((16, 64))
     images = torch.rand(2, 3, 16, 64)
     points = tps.target_control_points.expand(2, -1, -1)
-    torch.testing.assert_close(tps(images, points), images, atol=1e-4, rtol=0)
+    # float32 leaves 2e-5 of the width in a coordinate, 1e-3 pixel; a pixel of noise is a step of up to 1
+    torch.testing.assert_close(tps(images, points), images, atol=1e-3, rtol=0)
 
 
 def test_a_shift_of_all_points_shifts_the_picture():
+    tps = TPSSpatialTransformer((16, 64))
     images = torch.rand(1, 1, 16, 64)
-    for align_corners, pixel in ((True, 1 / 63), (False, 1 / 64)):
-        tps = TPSSpatialTransformer((16, 64), align_corners=align_corners)
-        start = tps(images, tps.target_control_points[None])
-        moved = tps(images, tps.target_control_points[None] + torch.tensor([pixel, 0.0]))
-        same = (moved - start.roll(-1, dims=3))[:, :, 1:-1, 2:-3].abs().max()
-        assert bool(same < 1e-3) == align_corners or same < 0.05  # without aligned corners the step is 63/64 pixel
+    one_pixel = torch.tensor([1 / 63, 0.0])
+    moved = tps(images, tps.target_control_points[None] + one_pixel)
+    torch.testing.assert_close(moved[..., :-1], images[..., 1:], atol=5e-3, rtol=0)
+    torch.testing.assert_close(moved[..., -1], images[..., -1], atol=5e-3, rtol=0)  # beyond the edge: the edge
+
+
+def test_without_aligned_corners_the_picture_is_read_up_to_half_a_pixel_further_out():
+    tps = TPSSpatialTransformer((16, 64), align_corners=False)
+    images = torch.arange(64.0).expand(1, 1, 16, 64)
+    row = tps(images, tps.target_control_points[None])[0, 0, 8]
+    expected = torch.arange(64.0) * 64 / 63 - 0.5
+    torch.testing.assert_close(row[1:-1], expected[1:-1], atol=0.01, rtol=0)
+    torch.testing.assert_close(row[[0, -1]], torch.tensor([0.0, 63 / 2]), atol=0.01, rtol=0)  # half of it is padding
 
 
 def test_the_rectifier_starts_on_straight_lines():

@@ -47,7 +47,7 @@ def test_unknown_names_are_told_apart_from_typos():
 def test_unknown_options_name_the_valid_ones():
     with pytest.raises(ValueError, match="'rtsrn' has no option 'triple_clue'; did you mean 'triple_clues'"):
         build_model("rtsrn", triple_clue=True)
-    with pytest.raises(ValueError, match="'bicubic' has no option 'zzz'; known: scale_factor"):
+    with pytest.raises(ValueError, match=r"'bicubic' has no option 'zzz'; known: .*scale_factor"):
         build_model("bicubic", zzz=1)
 
 
@@ -59,7 +59,7 @@ def test_a_name_is_given_once(empty):
     assert list_models() == ["net"]
     assert model_spec("net").options == {"depth": 3}
     assert len(build_model("net", depth=2)) == 2
-    with pytest.raises(ValueError, match="'net'.* already registered"):
+    with pytest.raises(ValueError, match=r"'net'.* already registered"):
         register_model()(net)
 
 

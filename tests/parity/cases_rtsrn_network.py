@@ -310,7 +310,7 @@ def generator_train(case: Case) -> None:
         assert_close(torch.stack(list(norms.values())).norm(), case.expected("grad_norm_total"), atol=0, rtol=TRAIN)
         named = torch.stack([norms[name] for name in case.meta["grad_norm_keys"]])
         assert_close(named, case.expected("grad_norms"), atol=0, rtol=TRAIN, what="gradient norms")
-        assert_close(named / case.expected("grad_norms"), torch.ones_like(named), atol=SLICES, what="each of them")
+        assert_close(named / case.expected("grad_norms"), torch.ones_like(named), atol=0.02, what="each of them")
         compare(case, "grad_text_emb_slice", prior.grad, atol=0, rtol=SLICES)
         compare(case, "grad_hint_ling_slice", linguistic.grad, atol=0, rtol=SLICES)
         state = network.state_dict()

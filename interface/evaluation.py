@@ -1,0 +1,237 @@
+"""Evaluate a system on data sets: read every picture, compare it with its HR, count.
+
+One record per image is collected from all processes and put into file order; every number of the report is computed
+from these records (`interface.metrics`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dataset.charset import canonical
+from dataset.loading import PairLoader
+from interface.metrics import batch_psnr, batch_ssim, image_metrics, is_correct, summary, to_list
+from interface.readers import Reader, ReadingCache
+from interface.systems.base import System
+from model.bicubic import enlarge
+
+LR, BICUBIC, HR = "lr", "bicubic", "hr"
+IMAGE_METRICS = ("psnr", "ssim", "mse_raw", "ssim_raw")
+
+Record = dict[str, Any]
+
+
+def stage_rows(stages: int) -> list[str]:
+    """Names of the super-resolved pictures: `sr_1` ... `sr_n`, the last is the result."""
+    return [f"sr_{stage + 1}" for stage in range(stages)]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set to evaluate on.
+
+    Attributes:
+        name: as in reports.
+        path: where it lies, for reports.
+        loader: this process's share of it, in file order.
+        fingerprint: of its content and of how its pictures are prepared.
+    """
+
+    name: str
+    path: str
+    loader: PairLoader
+    fingerprint: str
+
+
+@dataclass
+class Evaluator:
+    """Evaluates systems; keeps what it read from pictures that do not change.
+
+    Attributes:
+        readers: recognisers, the first one is that of model selection.
+        device: where networks run.
+        cache: kept readings of LR, bicubic and HR pictures.
+        bootstrap_samples: for the intervals.
+        psnr_batch_size: images per batch of the published PSNR and SSIM.
+        gather: collects a list of records from all processes.
+        autocast: context manager factory with the precision of the run.
+    """
+
+    readers: list[Reader]
+    device: torch.device
+    cache: ReadingCache = field(default_factory=lambda: ReadingCache(None))
+    bootstrap_samples: int = 1000
+    psnr_batch_size: int = 48
+    gather: Any = staticmethod(lambda records: records)
+    autocast: Any = torch.no_grad
+
+    def run(self, system: System, split: Split, progress: Any = None) -> dict[str, Any]:
+        """Evaluate on one data set.
+
+        Args:
+            system: its `cascade` is used, in evaluation mode.
+            split: the data set.
+            progress: called with the number of images after each batch.
+
+        Returns:
+            The entry of this data set in the report (see `interface.report`).
+        """
+        was_training = system.training
+        system.eval()
+        kept = {
+            (reader.name, row): self.cache.load(reader, split.fingerprint, row)
+            for reader in self.readers
+            for row in (LR, BICUBIC, HR)
+        }
+        with torch.inference_mode():
+            records = [record for record in self._records(system, split, kept, progress)]
+        system.train(was_training)
+        skipped = self.gather([len(split.loader.skipped)])
+        records = sorted(self.gather(records), key=lambda record: record["index"])
+        self._keep_readings(split, records, kept)
+        result = self.summarise(records, [LR, BICUBIC, *stage_rows(system.stages), HR])
+        return {
+            "path": split.path,
+            "fingerprint": split.fingerprint,
+            "images": len(records),
+            "skipped": sum(skipped),
+            **result,
+        }
+
+    def _records(self, system: System, split: Split, kept: dict[Any, Any], progress: Any) -> Iterator[Record]:
+        for batch in split.loader:
+            batch = batch.to(self.device)  # noqa: PLW2901
+            with self.autocast():
+                stages = system.cascade(batch.images_lr)
+            bicubic = enlarge(batch.images_lr, batch.images_hr.shape[-1] // batch.images_lr.shape[-1])
+            pictures = {LR: batch.images_lr, BICUBIC: bicubic, HR: batch.images_hr}
+            pictures |= {name: picture.float() for name, picture in zip(stage_rows(len(stages)), stages, strict=True)}
+            indices = batch.indices.tolist()
+            readings = self._read(pictures, indices, kept)
+            metrics = {
+                row: {name: to_list(values) for name, values in image_metrics(picture, batch.images_hr).items()}
+                for row, picture in pictures.items()
+                if row not in (LR, HR)
+            }
+            for position, (index, label) in enumerate(zip(indices, batch.labels, strict=True)):
+                yield {
+                    "index": index,
+                    "label": label,
+                    "readings": {key: texts[position] for key, texts in readings.items()},
+                    "metrics": {
+                        row: {name: values[position] for name, values in named.items()}
+                        for row, named in metrics.items()
+                    },
+                }
+            if progress is not None:
+                progress(len(batch))
+
+    def _read(
+        self, pictures: dict[str, Tensor], indices: list[int], kept: dict[Any, dict[int, str] | None]
+    ) -> dict[tuple[str, str], list[str]]:
+        readings = {}
+        for reader in self.readers:
+            for row, picture in pictures.items():
+                known = kept.get((reader.name, row))
+                if known is not None and all(index in known for index in indices):
+                    readings[reader.name, row] = [known[index] for index in indices]
+                else:
+                    readings[reader.name, row] = reader.read(picture)
+        return readings
+
+    def _keep_readings(self, split: Split, records: list[Record], kept: dict[Any, Any]) -> None:
+        for reader in self.readers:
+            for row in (LR, BICUBIC, HR):
+                if kept[reader.name, row] is None and records:
+                    readings = {record["index"]: record["readings"][reader.name, row] for record in records}
+                    self.cache.store(reader, split.fingerprint, row, readings)
+
+    def summarise(self, records: list[Record], rows: list[str]) -> dict[str, Any]:
+        """Numbers with intervals, and the lists of values per image that they come from.
+
+        Raises:
+            ValueError: there is no record, so nothing can be said.
+        """
+        if not records:
+            raise ValueError("no image of the data set could be read; there is nothing to evaluate")
+        samples = self.bootstrap_samples
+        measured = [row for row in rows if row not in (LR, HR)]
+        values = {
+            name: {row: [record["metrics"][row][name] for record in records] for row in measured}
+            for name in IMAGE_METRICS
+        }
+        readings = {
+            reader.name: {row: [record["readings"][reader.name, row] for record in records] for row in rows}
+            for reader in self.readers
+        }
+        labels = [record["label"] for record in records]
+        accuracy: dict[str, dict[str, Any]] = {}
+        for reader, by_row in readings.items():
+            accuracy[reader] = {}
+            for row, texts in by_row.items():
+                hits = [float(is_correct(text, label)) for text, label in zip(texts, labels, strict=True)]
+                accuracy[reader][row] = {**summary(hits, samples), "correct": int(sum(hits))}
+        size = self.psnr_batch_size
+        return {
+            "accuracy": accuracy,
+            "psnr": {row: summary(values["psnr"][row], samples) for row in measured},
+            "ssim": {row: summary(values["ssim"][row], samples) for row in measured},
+            "psnr_batch": {row: batch_psnr(values["mse_raw"][row], size) for row in measured},
+            "ssim_batch": {row: batch_ssim(values["ssim_raw"][row], size) for row in measured},
+            "per_image": {
+                "index": [record["index"] for record in records],
+                "label": labels,
+                "target": [canonical(label) for label in labels],
+                "readings": readings,
+                "psnr": values["psnr"],
+                "ssim": values["ssim"],
+            },
+        }
+
+
+def averages(splits: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Both averages over data sets: "plain" counts every set the same, "weighted" every image.
+
+    The literature mixes the two in one table, so both are given.
+    """
+    result: dict[str, Any] = {}
+    entries = list(splits.values())
+    for kind in ("plain", "weighted"):
+        shares = [1.0 if kind == "plain" else float(entry["images"]) for entry in entries]
+
+        def mean(pick: Any, shares: list[float] = shares) -> float:
+            total = sum(share * pick(entry) for share, entry in zip(shares, entries, strict=True))
+            return total / sum(shares)
+
+        first = entries[0]
+        result[kind] = {
+            "accuracy": {
+                reader: {row: mean(lambda e, r=reader, w=row: e["accuracy"][r][w]["value"]) for row in rows}
+                for reader, rows in first["accuracy"].items()
+            }
+        }
+        for name in ("psnr", "ssim"):
+            result[kind][name] = {row: mean(lambda e, n=name, w=row: e[n][w]["value"]) for row in first[name]}
+        for name in ("psnr_batch", "ssim_batch"):
+            result[kind][name] = {row: mean(lambda e, n=name, w=row: e[n][w]) for row in first[name]}
+    return result
+
+
+def selection_score(splits: dict[str, dict[str, Any]], row: str, *, published: bool) -> tuple[float, ...]:
+    """What `best.pth` is chosen by: mean accuracy of the first reader over the data sets, then PSNR.
+
+    Args:
+        splits: results of `Evaluator.run` by data set.
+        row: the final picture, `sr_<stages>`.
+        published: the published rule: the sum of the rounded accuracies alone.
+    """
+    entries = list(splits.values())
+    readers = list(entries[0]["accuracy"])
+    accuracy = [round(entry["accuracy"][readers[0]][row]["value"], 4) for entry in entries] if readers else []
+    if published and accuracy:
+        return (sum(accuracy),)
+    psnr = sum(entry["psnr"][row]["value"] for entry in entries) / len(entries)
+    return (sum(accuracy) / len(entries), psnr) if accuracy else (psnr,)

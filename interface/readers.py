@@ -1,0 +1,118 @@
+"""The recognisers that score pictures: built by name, each with a fingerprint by which its readings can be kept."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from dataset.charset import canonical
+from interface.checkpoint import file_sha256, load_weights, read_weights, write_atomically
+from model.recognizer.base import Recognizer
+from model.recognizer.crnn import CRNN
+from model.recognizer.ppocr import PPOCR
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A recogniser with its name in reports.
+
+    Attributes:
+        name: as in `--test_model`.
+        recognizer: what reads.
+        fingerprint: identifies weights and preparation.
+        description: one line for the report.
+    """
+
+    name: str
+    recognizer: Recognizer
+    fingerprint: str
+    description: str
+
+    def read(self, images: Tensor) -> list[str]:
+        """(N, >=3, H, W) in [0, 1], not clamped -> N texts of lower-case letters and digits."""
+        return [canonical(text) for text in self.recognizer.read(images)]
+
+
+def build_readers(names: list[str], config: EasyDict, device: torch.device) -> list[Reader]:
+    """Build the recognisers of `--test_model`, frozen, in evaluation mode, on `device`.
+
+    Raises:
+        FileNotFoundError: the weights file of one is missing.
+    """
+    builders = {"CRNN": _crnn, "PPOCR": _ppocr}
+    return [builders[name](config, device) for name in dict.fromkeys(names)]
+
+
+def _crnn(config: EasyDict, device: torch.device) -> Reader:
+    path = config.TRAIN.VAL.crnn_pretrained
+    state = read_weights(
+        path,
+        option="TRAIN.VAL.crnn_pretrained",
+        purpose="--test_model CRNN",
+        remedy="--test_model PPOCR needs no file",
+    )
+    network: nn.Module = CRNN()
+    load_weights(network, state, path)
+    network.eval().requires_grad_(False).to(device)
+    sha256 = file_sha256(Path(path))
+    assert isinstance(network, CRNN)
+    return Reader("CRNN", network, f"CRNN-{sha256}", f"CRNN, {path}, sha256 {sha256[:12]}")
+
+
+def _ppocr(config: EasyDict, device: torch.device) -> Reader:
+    recognizer = PPOCR()
+    fingerprint = recognizer.fingerprint()
+    return Reader("PPOCR", recognizer, f"PPOCR-{fingerprint}", f"{recognizer.description} (rapidocr, ONNX Runtime)")
+
+
+@dataclass
+class ReadingCache:
+    """Readings of pictures that no training changes (LR, bicubic, HR), kept on disk as JSON.
+
+    Attributes:
+        folder: where the files lie; None keeps nothing.
+        key: what the readings depend on, beside the reader: data set, sizes, picture.
+    """
+
+    folder: Path | None
+    _loaded: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def _path(self, reader: Reader, data: str, row: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / f"{reader.fingerprint[:24]}-{data[:32]}-{row}.json"
+
+    def load(self, reader: Reader, data: str, row: str) -> dict[int, str] | None:
+        """{sample number: reading} as `store` kept them, or None."""
+        path = self._path(reader, data, row)
+        if path is None or not path.is_file():
+            return None
+        if str(path) not in self._loaded:
+            try:
+                stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                complete = stored["reader"] == reader.fingerprint and stored["data"] == data
+                self._loaded[str(path)] = {int(key): str(value) for key, value in stored["readings"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                log.warning("%s is not a file of kept readings (%s); the pictures are read again", path, error)
+                return None
+            if not complete:
+                self._loaded.pop(str(path))
+                return None
+        return self._loaded[str(path)]
+
+    def store(self, reader: Reader, data: str, row: str, readings: dict[int, str]) -> None:
+        """Keep the readings of all samples of a data set."""
+        path = self._path(reader, data, row)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"reader": reader.fingerprint, "data": data, "row": row, "readings": readings}
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content), encoding="utf-8") and None)
+        self._loaded.pop(str(path), None)

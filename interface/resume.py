@@ -1,0 +1,105 @@
+"""What `--resume` names: a run of this program, or weights that a published program saved."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interface.checkpoint import (
+    DIGEST,
+    CheckpointError,
+    clean_state,
+    load_checkpoint,
+    load_weights,
+    published_files,
+    read_any,
+)
+from interface.config import Settings, flatten, put
+from interface.systems.base import System
+
+log = logging.getLogger(__name__)
+
+LAST, BEST = "last.pth", "best.pth"
+# Options that decide which tensors a checkpoint holds and what they mean.
+IDENTITY = ("arch", "MODEL.", "TRAIN.width", "TRAIN.height", "TRAIN.down_sample_scale")
+
+
+@dataclass(frozen=True)
+class Resume:
+    """An opened `--resume`.
+
+    Attributes:
+        path: the checkpoint file, or the published folder or file.
+        state: the whole checkpoint of a run of this program; None for published weights.
+    """
+
+    path: Path
+    state: dict[str, Any] | None
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def load_system(self, system: System) -> None:
+        """Put the weights into a system.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
+        if self.state is not None:
+            system.load_trained_state(self.state["system"], str(self.path))
+            return
+        for part, modules in system.published_parts().items():
+            for module, file in zip(modules, published_files(self.path, part, len(modules)), strict=True):
+                load_weights(module, clean_state(read_any(file), str(file)), file)
+                log.info("published weights: %s", file)
+
+
+def open_resume(settings: Settings) -> Resume | None:
+    """Open what `--resume` names and take over the options that its weights were made with.
+
+    A run folder gives `last.pth` to training and `best.pth` to tests and demos.
+
+    Raises:
+        FileNotFoundError: there is nothing at that path.
+        CheckpointError: it cannot be read, or the flags contradict it.
+    """
+    name = settings.config.TRAIN.resume
+    if not name:
+        return None
+    path = Path(name)
+    if not path.exists():
+        runs = sorted(found.parent.name for found in Path(settings.config.TRAIN.ckpt_dir).glob(f"*/{LAST}"))
+        raise FileNotFoundError(
+            f"--resume {name}: nothing there; runs in {settings.config.TRAIN.ckpt_dir}: {', '.join(runs) or 'none'}"
+        )
+    if path.is_dir():
+        order = (LAST, BEST) if settings.verb == "train" else (BEST, LAST)
+        own = next((path / file for file in order if (path / file).is_file()), None)
+        if own is None and not list(path.glob("model_best*.pth")):
+            raise CheckpointError(
+                f"--resume {name}: no {LAST} or {BEST} of this program and no published model_best*.pth in this folder"
+            )
+        path = own or path
+    if path.is_file():
+        loaded = read_any(path)
+        if isinstance(loaded, dict) and DIGEST in loaded:
+            resume = Resume(path, load_checkpoint(path))
+            _adopt_options(settings, resume)
+            return resume
+    return Resume(path, None)
+
+
+def _adopt_options(settings: Settings, resume: Resume) -> None:
+    assert resume.state is not None
+    known = dict(flatten(settings.config))
+    for key, value in flatten(resume.state["config"]):
+        if not key.startswith(IDENTITY) or key not in known or known[key] == value:
+            continue
+        if key in settings.given and key in ("arch", "MODEL.stu_iter", "MODEL.sr_share", "MODEL.tpg_share"):
+            raise CheckpointError(
+                f"{resume.path} was made with {key} = {value}, but {known[key]} is asked for; leave that option out"
+            )
+        if key not in settings.given:
+            put(settings.config, key, value)
