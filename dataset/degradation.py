@@ -61,17 +61,17 @@ class Severity:
 # The ranges were set by a recogniser (PP-OCR, exact match): about 75, 65 and 43 % on LR when it reads 92 % of the HR.
 SEVERITIES = {
     "easy": Severity(
-        blur=(0.8, 2.1), motion_chance=0.10, motion=(1.0, 2.5), shift=0.5, rotation=0.4, scale=0.01, perspective=0.01,
+        blur=(0.9, 2.3), motion_chance=0.10, motion=(1.0, 2.5), shift=0.5, rotation=0.4, scale=0.01, perspective=0.01,
         stops=(-0.3, 0.3), cast=0.04, contrast=(0.85, 1.05), shot=(0.01, 0.03), read=(0.001, 0.005),
         halo_chance=0.35, halo=(0.3, 1.0), jpeg=(65, 95),
     ),
     "medium": Severity(
-        blur=(1.2, 2.5), motion_chance=0.20, motion=(1.5, 4.0), shift=1.0, rotation=0.8, scale=0.02, perspective=0.02,
+        blur=(1.3, 2.6), motion_chance=0.20, motion=(1.5, 4.0), shift=1.0, rotation=0.8, scale=0.02, perspective=0.02,
         stops=(-0.4, 0.3), cast=0.05, contrast=(0.75, 1.0), shot=(0.015, 0.05), read=(0.002, 0.010),
         halo_chance=0.25, halo=(0.3, 1.0), jpeg=(50, 90),
     ),
     "hard": Severity(
-        blur=(2.0, 3.6), motion_chance=0.35, motion=(2.0, 6.0), shift=1.2, rotation=1.0, scale=0.02, perspective=0.02,
+        blur=(1.8, 3.5), motion_chance=0.35, motion=(2.0, 6.0), shift=1.2, rotation=1.0, scale=0.02, perspective=0.02,
         stops=(-0.4, 0.3), cast=0.05, contrast=(0.75, 1.0), shot=(0.02, 0.05), read=(0.003, 0.010),
         halo_chance=0.15, halo=(0.3, 0.8), jpeg=(35, 85),
     ),
@@ -151,9 +151,7 @@ def sharpen(image: np.ndarray, *, strength: float, sigma: float = 0.9) -> np.nda
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """uint8 RGB through one JPEG generation (4:2:0, like phone cameras); quality 0 to 100."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert decoded is not None  # it was encoded a line above
-    return np.ascontiguousarray(decoded[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def _misaligned(light: np.ndarray, severity: Severity, rng: np.random.Generator) -> np.ndarray:

@@ -6,8 +6,9 @@ comes from `dataset.degradation`. Everything is arithmetic on NumPy arrays: no p
 
 Fonts: a pen alphabet of our own, Pillow's built-in Aileron (CC0), the Rubik that OpenCV 5 draws with (OFL), the DejaVu,
 STIX and Computer Modern files of matplotlib where it is installed (Bitstream Vera, OFL, BaKoMa licences), and the fonts
-of the system. A machine without any font file has the first three; bold, light, condensed, slanted, small-capital, hand-shaken and
-curved variants of every face are made by the renderer. Determinism is per machine: other fonts, other pictures.
+of the system. A machine without any font file has the first three; bold, light, condensed, slanted, small-capital,
+hand-shaken and curved variants of every face are made by the renderer. Other fonts make other pictures, so "the same
+sample" means: on machines with the same fonts and library versions.
 
 A sample is a function of (seed, index) alone: it does not matter which process renders it, or what was rendered before.
 """
@@ -190,11 +191,9 @@ def faces(*folders: str) -> tuple[Face, ...]:
 
 
 @lru_cache(maxsize=512)
-def _font(source: str) -> ImageFont.FreeTypeFont:
+def _font(source: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if source == "pillow":
-        built_in = ImageFont.load_default(EM)
-        assert isinstance(built_in, ImageFont.FreeTypeFont)  # Pillow's wheels all have FreeType
-        return built_in
+        return ImageFont.load_default(EM)
     return ImageFont.truetype(source, EM, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -734,16 +733,17 @@ def _plate(canvas: np.ndarray, ink: Box, colour: np.ndarray, rng: np.random.Gene
     x, y, width, height = ink
     gaps = [round(value * height) for value in rng.uniform(0.08, 0.5, 4)]
     corner_a, corner_b = (x - gaps[0], y - gaps[1]), (x + width + gaps[2], y + height + gaps[3])
-    shape = np.zeros(canvas.shape[:2], np.uint8)
+    size = (canvas.shape[0], canvas.shape[1])
+    shape = np.zeros(size, np.uint8)
     if rng.random() < 0.12:
         centre = (x + width // 2, y + height // 2)
         cv2.ellipse(shape, centre, (round(0.75 * width) + 6, round(0.8 * height) + 6), 0, 0, 360, 255, -1, cv2.LINE_AA)
     else:
         cv2.rectangle(shape, corner_a, corner_b, 255, -1)
     if rng.random() < 0.4:
-        around = _cut_out(scenes()[int(rng.integers(10))], shape.shape, rng, zoom=float(rng.uniform(0.5, 1.5)))
+        around = _cut_out(scenes()[int(rng.integers(10))], size, rng, zoom=float(rng.uniform(0.5, 1.5)))
     else:
-        around = _surface(shape.shape, _colour(rng), rng)
+        around = _surface(size, _colour(rng), rng)
     _blend(around, cv2.GaussianBlur(_unit(_moved(shape, 2, 4)), (0, 0), 3) * np.float32(0.6), around * np.float32(0.2))
     _blend(around, _unit(shape), canvas)
     if rng.random() < 0.35:
@@ -780,15 +780,14 @@ def _lit(canvas: np.ndarray, rng: np.random.Generator) -> None:
         angle, offset, soft = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3) * width, rng.uniform(1, 12)
         x = np.arange(width, dtype=np.float32) - width / 2
         y = np.arange(height, dtype=np.float32)[:, None] - height / 2
-        distance = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(offset)) / np.float32(
-            soft
-        )
-        canvas *= (1 - np.float32(rng.uniform(0.3, 0.65)) * np.clip(0.5 + 0.5 * distance, 0, 1))[..., None]
+        distance = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)) - np.float32(offset)
+        shade = np.clip(0.5 + 0.5 * distance / np.float32(soft), 0, 1)
+        canvas *= (1 - np.float32(rng.uniform(0.3, 0.65)) * shade)[..., None]
     if chance[1] < 0.08:  # a reflection
         spot = np.zeros((8, 16), np.float32)
         spot[int(rng.integers(8)), int(rng.integers(16))] = rng.uniform(0.3, 1.2)
-        spot = cv2.GaussianBlur(spot, (0, 0), float(rng.uniform(0.8, 2.0)))
-        canvas += cv2.resize(spot, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+        glare = cv2.GaussianBlur(spot, (0, 0), float(rng.uniform(0.8, 2.0)))
+        canvas += cv2.resize(glare, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
 def _view(ink: Box, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int], float]:
@@ -874,13 +873,14 @@ def render_word(label: str, rng: np.random.Generator, fonts: Sequence[Face]) -> 
     ink = (pad, pad, word.shape[1], word.shape[0])
     mask = cv2.copyMakeBorder(word, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
     _neighbours(mask, ink, face, look, rng)
+    size = (mask.shape[0], mask.shape[1])
     surface, letters = colour_pair(rng)
     chance = rng.random(5)
     if chance[0] < 0.06:
-        canvas = _cut_out(scenes()[int(rng.integers(10))], mask.shape, rng, zoom=float(rng.uniform(0.8, 2.5)))
+        canvas = _cut_out(scenes()[int(rng.integers(10))], size, rng, zoom=float(rng.uniform(0.8, 2.5)))
         canvas = surface + np.float32(rng.uniform(0.2, 0.6)) * (canvas - surface)
     else:
-        canvas = _surface(mask.shape, surface, rng)
+        canvas = _surface(size, surface, rng)
     if chance[1] < 0.30:
         canvas = _plate(canvas, ink, letters, rng)
     if chance[2] < 0.12:

@@ -166,11 +166,12 @@ def _dictionary_word(rng: np.random.Generator) -> str:
     share = rng.random()
     if share < FREQUENCY["little"]:
         return _pick(rng, LITTLE_WORDS)
-    word = _pick(rng, SIGN_WORDS if share < FREQUENCY["little"] + FREQUENCY["sign"] else GENERAL_WORDS)
+    general = share >= FREQUENCY["little"] + FREQUENCY["sign"]
+    word = _pick(rng, GENERAL_WORDS if general else SIGN_WORDS)
     ending = rng.random()
     if len(word) > 3 and word[-1] not in "sy" and ending < 0.10:
         return word + "s"
-    if 3 < len(word) < 8 and word[-1] not in "sye" and ending < 0.15:
+    if general and 3 < len(word) < 8 and word[-1] not in "sye" and ending < 0.15:
         return word + _pick(rng, ["ing", "ed", "er", "ers"])
     return word
 

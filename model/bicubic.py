@@ -5,6 +5,8 @@ with PyTorch's (a = -0.75) and aligned corners, which stretches the picture by h
 it are lower. `published=True` gives theirs.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,10 +27,15 @@ class Bicubic(nn.Module):
     Args:
         scale_factor: s.
         published: align corners, as the published programs do.
+
+    Raises:
+        ValueError: a scale below 1.
     """
 
     def __init__(self, *, scale_factor: int = 2, published: bool = False) -> None:
         super().__init__()
+        if scale_factor < 1:
+            raise ValueError(f"scale_factor {scale_factor}: a picture can be enlarged 1, 2, 3, ... times")
         self.scale_factor, self.published = scale_factor, published
 
     def forward(self, images_lr: Tensor) -> Tensor:
@@ -37,6 +44,6 @@ class Bicubic(nn.Module):
 
 
 @register_model(system="plain", paper="https://doi.org/10.1109/TASSP.1981.1163711")
-def bicubic(**kwargs: int) -> Bicubic:
+def bicubic(**kwargs: Any) -> Bicubic:
     """Bicubic enlargement, nothing to train."""
     return Bicubic(**kwargs)
