@@ -78,7 +78,7 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     good = [sample for sample in samples if isinstance(sample, Sample)]
     skipped = tuple(sample for sample in samples if isinstance(sample, Skipped))
     if not good:
-        empty = torch.empty(0)
+        empty = torch.empty(0, 0, 0, 0)  # four axes, as `Batch.to` asks for
         return Batch(empty, empty, [], torch.empty(0, dtype=torch.long), skipped)
 
     def stack(planes: list[np.ndarray]) -> Tensor:
@@ -341,9 +341,10 @@ def split_held_out(pairs: WordPairs, fraction: float) -> tuple[list[int], list[i
 
 def split_names(paths: Sequence[str | Path]) -> list[str]:
     """Names of data sets for reports: the last part of the path, with as many parents as keep the names apart."""
-    parts = [Path(path).resolve().parts for path in paths]
-    if len(set(parts)) != len(parts):
+    if len({Path(path).resolve() for path in paths}) != len(paths):
         raise DataError(f"the same data set is named twice: {', '.join(map(str, paths))}")
+    # Not resolved: a link called `easy` is that split, whatever its target is called.
+    parts = [Path(path).absolute().parts for path in paths]
     depth = 1
     while len({names[-depth:] for names in parts}) != len(parts):
         depth += 1

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def _describe(folder: Path) -> str:
         near = folder.parent
         while not near.exists():
             near = near.parent
-        names = sorted(child.name for child in near.iterdir())[:8] if near.is_dir() else []
+        names = sorted(child.name for child in near.iterdir() if child.name[0] != ".")[:8] if near.is_dir() else []
         return f"nothing there; {near} holds {', '.join(names) or 'nothing'}"
     if folder.is_file():
         return f"a file of {folder.stat().st_size} bytes"
@@ -69,11 +70,14 @@ def _open(folder: Path) -> lmdb.Environment:
     expected = "expected a TextZoom LMDB: a folder with data.mdb (key num-samples, image_hr-..., image_lr-..., label-...)"
     data = folder / "data.mdb"
     if not data.is_file():
-        raise DataError(f"{folder}: {_describe(folder)}; {expected}. To build one: python scripts/lmdb_tool.py build --help")
+        raise DataError(
+            f"{folder}: {_describe(folder)}; {expected}. To build one from your pictures: python scripts/lmdb_tool.py "
+            "build --help; to render one: python scripts/make_synthetic.py"
+        )
     try:
         env = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
     except lmdb.Error as error:
-        raise DataError(f"{folder}: data.mdb ({data.stat().st_size} bytes) is not an LMDB ({error}); {expected}") from error
+        raise DataError(f"{folder}: data.mdb ({data.stat().st_size} bytes) cannot be opened as an LMDB ({error}); {expected}") from error
     # Reading a page behind the end of the file would kill the process (SIGBUS), so this is checked before any read.
     needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if data.stat().st_size < needed:
@@ -99,23 +103,73 @@ class _Handle:
 
 # LMDB refuses to open a file twice in one process, so readers of one folder share a handle.
 _HANDLES: "weakref.WeakValueDictionary[Path, _Handle]" = weakref.WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
 def _shared_handle(folder: Path) -> _Handle:
     folder = folder.resolve()
-    handle = _HANDLES.get(folder)
-    if handle is not None and handle.owner != os.getpid():
-        # Inherited through a fork. Without a lock file closing it only unmaps this process's view of the data.
-        handle.env.close()
-        handle = None
-    if handle is None:
-        handle = _Handle(folder)
-        _HANDLES[folder] = handle
-    return handle
+    with _OPENING:
+        handle = _HANDLES.get(folder)
+        if handle is not None and handle.owner != os.getpid():
+            # Inherited through a fork. Without a lock file closing it only unmaps this process's view of the data.
+            handle.env.close()
+            handle = None
+        if handle is None:
+            handle = _Handle(folder)
+            _HANDLES[folder] = handle
+        return handle
 
 
-class TextZoomLMDB:
-    """Random access to the samples of one LMDB; opened lazily, once in each process that reads it.
+class LmdbFolder:
+    """The keys and values of any LMDB; opened lazily, once in each process that reads it.
+
+    Raises:
+        DataError: on the first access, if it is missing, truncated or no LMDB.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._handle: _Handle | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker started by spawn opens the LMDB anew."""
+        return {**self.__dict__, "_handle": None}
+
+    @property
+    def _env(self) -> lmdb.Environment:
+        handle = self._handle
+        if handle is None or handle.owner != os.getpid():
+            handle = self._handle = _shared_handle(self.path)
+        return handle.env
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value stored under `key`, or None.
+
+        Raises:
+            CorruptSampleError: the pages that lead to it are damaged.
+        """
+        try:
+            with self._env.begin() as transaction:
+                return transaction.get(key)
+        except lmdb.Error as error:
+            raise CorruptSampleError(f"{key.decode()} cannot be looked up: {error}") from error
+
+    def keys(self) -> Iterator[str]:
+        """All keys, in their order.
+
+        Raises:
+            DataError: the pages that hold them are damaged.
+        """
+        try:
+            with self._env.begin() as transaction:
+                for key in transaction.cursor().iternext(keys=True, values=False):
+                    yield bytes(key).decode(errors="replace")
+        except lmdb.Error as error:
+            raise DataError(f"{self.path}: its keys cannot be listed: {error}; copy it again") from error
+
+
+class TextZoomLMDB(LmdbFolder):
+    """Random access to the samples of one LMDB.
 
     Args:
         path: the LMDB folder.
@@ -126,36 +180,17 @@ class TextZoomLMDB:
     """
 
     def __init__(self, path: str | Path, *, synthetic: bool = False) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self.synthetic = synthetic
-        self._handle: _Handle | None = None
-        self.size = self._read_size()
-        self.hr_prefix = self._find_hr_prefix()
-        self._check_ends()
+        try:
+            self.size = self._read_size()
+            self.hr_prefix = self._find_hr_prefix()
+            self._check_ends()
+        except CorruptSampleError as error:
+            raise DataError(f"{self.path}: {error}; data.mdb is damaged, copy it again") from error
 
     def __len__(self) -> int:
         return self.size
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A worker started by spawn opens the LMDB anew."""
-        return {**self.__dict__, "_handle": None}
-
-    @property
-    def _env(self) -> lmdb.Environment:
-        if self._handle is None or self._handle.owner != os.getpid():
-            self._handle = _shared_handle(self.path)
-        return self._handle.env
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value stored under `key`, or None."""
-        with self._env.begin() as transaction:
-            return transaction.get(key)
-
-    def keys(self) -> Iterator[str]:
-        """All keys, in their order."""
-        with self._env.begin() as transaction:
-            for key in transaction.cursor().iternext(keys=True, values=False):
-                yield bytes(key).decode(errors="replace")
 
     def _read_size(self) -> int:
         stored = self.get(NUM_SAMPLES)
@@ -271,7 +306,8 @@ class TextZoomWriter:
         self._pending: list[tuple[bytes, bytes]] = []
 
     def __enter__(self) -> "TextZoomWriter":
-        shutil.rmtree(self.partial, ignore_errors=True)
+        if self.partial.is_dir() and {child.name for child in self.partial.iterdir()} <= {"data.mdb", "lock.mdb"}:
+            shutil.rmtree(self.partial)  # of a run that was killed
         self.partial.mkdir(parents=True)
         self._env = lmdb.open(str(self.partial), map_size=self.FIRST_MAP_SIZE, sync=False)
         return self

@@ -22,7 +22,8 @@ def decode_image(data: bytes) -> Image.Image:
             if min(image.size) < 1:
                 raise ValueError(f"the picture has no pixels: {image.size[0]}x{image.size[1]}")
             return image.convert("RGB")
-    except (SyntaxError, Image.DecompressionBombError) as error:  # Pillow's PNG reader raises SyntaxError
+    except (SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
+        # Pillow's PNG reader raises SyntaxError on a damaged file, its AVIF reader RuntimeError
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 

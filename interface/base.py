@@ -74,7 +74,8 @@ class TextBase:
 
     def build_system(self, *, training: bool) -> None:
         """Networks, with the weights of `--resume` if there is one, on the device."""
-        self.system: System = build_system(self.config, training=training, pretrained=self.resume is None)
+        pretrained = training and self.resume is None
+        self.system: System = build_system(self.config, training=training, pretrained=pretrained)
         if self.resume is not None:
             self.resume.load_system(self.system)
         # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.

@@ -5,7 +5,9 @@ the configuration of the run that `--resume` names, the file of `--config`, the 
 """
 
 import argparse
+import copy
 import difflib
+import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +104,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "TEST.test_model": ("CRNN", "PPOCR"),
 }
 
+# Published values that this program does not know yet.
+NOT_YET = {"TEST.test_model": ("ASTER", "MORAN"), "MODEL.tpg": ("OPT",)}
+
 # Smallest allowed value; the second entry says whether it is itself allowed.
 LOWEST: dict[str, tuple[float, bool]] = {
     "MODEL.srb": (1, True),
@@ -132,6 +137,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
 }
 # Largest allowed value of what is a share.
 HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
+HIGHEST["TRAIN.seed"] = (1 << 63) - 1  # what every generator takes
 
 # Keys of published configuration files that had no effect there. They are read and named in the log, not refused.
 RETIRED_KEYS = {
@@ -142,6 +148,8 @@ RETIRED_KEYS = {
     "TRAIN.manualSeed": "use TRAIN.seed",
     "TRAIN.keep_ratio": "pictures are always resized to width x height",
     "TRAIN.max_len": "it never left out a word",
+    "TRAIN.VAL.rec_pretrained": "ASTER is not built yet",
+    "TRAIN.VAL.moran_pretrained": "MORAN is not built yet",
     "TEST.checkpoint": "use --resume",
     "CONVERT": "use scripts/lmdb_tool.py",
 }
@@ -191,7 +199,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
     """Dotted keys and values of the leaves."""
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:  # an empty one is a value: it must not slip through unseen
             yield from flatten(value, f"{path}.")
         else:
             yield path, value
@@ -246,21 +254,24 @@ def coerce(path: str, value: Any, default: Any, source: str) -> Any:
 
 def _number(value: Any, kind: type, where: str) -> int | float:
     expected = "a whole number" if kind is int else "a number"
+    number = value
     if isinstance(value, str):  # PyYAML reads 1e-4 as a text
         try:
-            value = float(value)
+            number = int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else float(value)
         except ValueError:
             raise ConfigError(f"{where} is {value!r}; {expected} was expected") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise ConfigError(f"{where} is {value!r}; {expected} was expected")
-    if kind is int and value != int(value):
+    if kind is int and number != int(number):
         raise ConfigError(f"{where} is {value!r}; {expected} was expected")
-    return kind(value)
+    return kind(number)
 
 
 def _check_value(path: str, value: Any, where: str) -> None:
     if path in CHOICES:
         for item in value if isinstance(value, list) else [value]:
+            if item in NOT_YET.get(path, ()):
+                raise ConfigError(f"{where}: {item} is not built yet; this version has {', '.join(CHOICES[path])}")
             if item not in CHOICES[path]:
                 raise ConfigError(f"{where} is {item!r}{did_you_mean(str(item), CHOICES[path])}")
     if path in LOWEST:
@@ -309,7 +320,7 @@ def merge(base: dict[str, Any], update: Mapping[str, Any], source: str, notes: l
                 notes.append(f"{source}: {path} is not used ({RETIRED_KEYS[retired]})")
             continue
         if path in sections:
-            if value is None:  # an empty section
+            if value is None or value == {}:  # an empty section
                 continue
             raise ConfigError(f"{source}: {path} is a section; it was given {value!r}")
         if path not in known:
@@ -383,6 +394,12 @@ def _config_path(name: str) -> Path | None:
     return None if path.exists() and path.resolve() == DEFAULTS else path
 
 
+def arch_names() -> list[str]:
+    """Networks that can be asked for: each has a file of its own in configs/."""
+    others = {DEFAULTS.stem, "synthetic"}
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in others)
+
+
 def resumed_config(resume: str) -> Path | None:
     """`config.yaml` of the run that `--resume` names, if it is a run of this program."""
     if not resume:
@@ -411,13 +428,16 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     user = read_yaml(user_file) if user_file else {}
     notes: list[str] = []
 
-    resume = flags.get("TRAIN.resume") or ((user.get("TRAIN") or {}).get("resume") or "")
+    asked = copy.deepcopy(tree)  # the user's file alone, checked before anything in it is believed
+    merge(asked, user, str(user_file))
+    resume = flags.get("TRAIN.resume") or get(asked, "TRAIN.resume")
     run_file = resumed_config(resume)
     run = read_yaml(run_file) if run_file else {}
     arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
-    arch_file = CONFIGS / f"{arch}.yaml"
-    if arch_file.exists() and arch_file != DEFAULTS:
-        merge(tree, read_yaml(arch_file), f"configs/{arch}.yaml")
+    known_archs = arch_names()
+    if arch not in known_archs:
+        raise ConfigError(f"--arch: unknown network {arch!r}{did_you_mean(str(arch), known_archs)}")
+    merge(tree, read_yaml(CONFIGS / f"{arch}.yaml"), f"configs/{arch}.yaml")
     if run_file:
         merge(tree, run, str(run_file))
     given = merge(tree, user, str(user_file), notes)

@@ -10,7 +10,10 @@ the number of workers. HR is stored as JPEG (quality 95, full colour resolution)
 
 # ruff: noqa: PLC0415 - imports that take long wait for the arguments: --help and refusals are instant
 
+from __future__ import annotations
+
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -20,6 +23,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dataset.rendering.fonts import Face
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = {"train1": None, "train2": None, "test/easy": "easy", "test/medium": "medium", "test/hard": "hard"}
@@ -43,21 +50,20 @@ class Task:
     seed: int
     index: int
     severity: str | None
-    fonts: tuple[str, ...]
     photo: Photo | None = None
 
 
 Encoded = tuple[bytes, bytes, str]  # HR file, LR file, label
 
 
-def make(task: Task) -> Encoded:
+def make(task: Task, fonts: tuple[Face, ...]) -> Encoded:
     """Render or read, degrade, encode; runs in the workers."""
     import cv2
 
-    from dataset.synthetic import faces, make_sample
+    from dataset.synthetic import make_sample
 
     if task.photo is None:
-        sample = make_sample(task.seed, task.index, task.severity, fonts=faces(*task.fonts))
+        sample = make_sample(task.seed, task.index, task.severity, fonts=fonts)
         hr, lr, label = sample.hr, sample.lr, sample.label
     else:
         hr, lr, label = *photographed(task, task.photo), task.photo.label
@@ -116,12 +122,8 @@ def rendered_tasks(args: argparse.Namespace) -> dict[str, list[Task]]:
         )
     train2 = max(1, pairs // 6)
     sizes = {"train1": pairs - train2, "train2": train2}
-    fonts = tuple(str(folder) for folder in args.fonts)
     return {
-        name: [
-            Task(args.seed, number * STREAM + index, severity, fonts)
-            for index in range(sizes.get(name, args.test_pairs))
-        ]
+        name: [Task(args.seed, number * STREAM + index, severity) for index in range(sizes.get(name, args.test_pairs))]
         for number, (name, severity) in enumerate(SPLITS.items())
     }
 
@@ -143,7 +145,7 @@ def photo_tasks(args: argparse.Namespace) -> dict[str, list[Task]]:
     order = iter(np.random.default_rng(args.seed).permutation(len(photos)).tolist())
     return {
         name: [
-            Task(args.seed, number * STREAM + index, severity, (), photos[next(order)])
+            Task(args.seed, number * STREAM + index, severity, photos[next(order)])
             for index in range(sizes.get(name, test))
         ]
         for number, (name, severity) in enumerate(SPLITS.items())
@@ -157,15 +159,16 @@ def start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def in_parallel(tasks: Iterable[Task], workers: int) -> Iterator[Encoded]:
-    """`map(make, tasks)` in order, by so many processes."""
+def in_parallel(tasks: Iterable[Task], fonts: tuple[Face, ...], workers: int) -> Iterator[Encoded]:
+    """Every task made, in order, by so many processes."""
+    work = functools.partial(make, fonts=fonts)
     if workers <= 1:
         start_worker()
-        yield from map(make, tasks)
+        yield from map(work, tasks)
         return
     # spawn, not fork: the same on every system, and no thread of the parent can be caught in mid-air
     with multiprocessing.get_context("spawn").Pool(workers, start_worker) as pool:
-        yield from pool.imap(make, tasks, chunksize=16)
+        yield from pool.imap(work, tasks, chunksize=16)
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
@@ -194,15 +197,18 @@ def write(tasks: dict[str, list[Task]], args: argparse.Namespace) -> dict[str, l
     """Build the data set beside its place, then put it there; returns the first samples of each split."""
     from tqdm import tqdm
 
+    from dataset.synthetic import faces
     from dataset.textzoom import TextZoomWriter
 
+    # Looked for here, once: every worker has the same fonts, and none has to read those of the whole system.
+    fonts = () if args.photos else faces(*map(str, args.fonts))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{args.out.name}-", dir=args.out.parent))
     building.chmod(0o755)  # mkdtemp makes it private
     shown: dict[str, list[Encoded]] = {name: [] for name in tasks}
     try:
         queue = [task for split in tasks.values() for task in split]
-        results = iter(tqdm(in_parallel(queue, args.workers), total=len(queue), unit="pair", disable=None))
+        results = iter(tqdm(in_parallel(queue, fonts, args.workers), total=len(queue), unit="pair", disable=None))
         for name, split in tasks.items():
             (building / name).parent.mkdir(exist_ok=True)
             with TextZoomWriter(building / name) as writer:
@@ -211,17 +217,16 @@ def write(tasks: dict[str, list[Task]], args: argparse.Namespace) -> dict[str, l
                     writer.add(hr=hr, lr=lr, label=label)
                     if len(shown[name]) < SHEET_ROWS:
                         shown[name].append((hr, lr, label))
-        (building / "source.json").write_text(json.dumps(provenance(tasks, args), indent=2) + "\n", encoding="utf-8")
+        facts = json.dumps(provenance(tasks, args, fonts), indent=2)
+        (building / "source.json").write_text(facts + "\n", encoding="utf-8")
         put_in_place(building, args.out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return shown
 
 
-def provenance(tasks: dict[str, list[Task]], args: argparse.Namespace) -> dict:
+def provenance(tasks: dict[str, list[Task]], args: argparse.Namespace, fonts: tuple[Face, ...]) -> dict:
     """Where the data set comes from, as its own `source.json` says."""
-    from dataset.synthetic import faces
-
     facts = {
         "made_by": "scripts/make_synthetic.py",
         "seed": args.seed,
@@ -229,7 +234,7 @@ def provenance(tasks: dict[str, list[Task]], args: argparse.Namespace) -> dict:
     }
     if args.photos:
         return {**facts, "kind": "photos", "photos": str(args.photos), "gt": str(args.gt)}
-    names = [f"{Path(face.source).name} {face.weight}" for face in faces(*(str(folder) for folder in args.fonts))]
+    names = [f"{Path(face.source).name} {face.weight}" for face in fonts]
     return {**facts, "kind": "rendered", "faces": names}
 
 

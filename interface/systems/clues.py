@@ -5,6 +5,7 @@ a student recogniser reads the picture of the stage before (first the LR), its c
 whose input is always the LR image. Gradients flow back through the whole cascade.
 """
 
+import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
@@ -121,9 +122,11 @@ class Clues(System):
         picture = batch.images_lr
         for stage in range(self.stages):
             student, network = self.student(stage), self.network(stage)
+            # The published loop reads twice: first without batch statistics, for the language model.
+            reading = self._quiet_reading(student, picture) if self.student_passes == "published" else None
             logits = student(student.preprocess(picture)).transpose(0, 1)  # (N, T, K)
             prior = logits.softmax(-1)
-            clues, text_terms = self._linguistic_clue(student, network, picture, prior, batch.labels)
+            clues, text_terms = self._linguistic_clue(network, prior if reading is None else reading, batch.labels)
             if teacher_prior is not None:
                 text_terms["distill"] = semantic_loss(prior, teacher_prior)
             if self.use_label:
@@ -162,18 +165,21 @@ class Clues(System):
         keep[: int(len(images) * self.prior_dropout)] = 0
         return keep
 
+    @torch.no_grad()
+    def _quiet_reading(self, student: CRNN, picture: Tensor) -> Tensor:
+        """(N, T, K) probabilities of a pass in evaluation mode, which leaves BatchNorm's statistics alone."""
+        student.eval()
+        reading = student(student.preprocess(picture)).transpose(0, 1).softmax(-1)
+        student.train(self.training)
+        return reading
+
     def _linguistic_clue(
-        self, student: CRNN, network: nn.Module, picture: Tensor, prior: Tensor, labels: list[str]
+        self, network: nn.Module, reading: Tensor, labels: list[str]
     ) -> tuple[Tensor | None, Losses]:
-        """What the language model makes of the student's reading, and its own loss."""
+        """What the language model makes of the student's reading (N, T, K), and its own loss."""
         if not self.linguistic:
             return None, {}
-        reading = prior.detach()
-        if self.student_passes == "published":  # the published loop reads a second time, without batch statistics
-            student.eval()
-            reading = student(student.preprocess(picture.detach())).detach().transpose(0, 1).softmax(-1)
-            student.train(self.training)
-        logits = network.language_clue(reading)
+        logits = network.language_clue(reading.detach())
         return as_clue(logits.softmax(-1)), {"ctc_language": self._ctc(logits, labels)}
 
     def _ctc(self, logits: Tensor, labels: list[str]) -> Tensor:

@@ -1,15 +1,18 @@
 import hashlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import matplotlib.font_manager
 import numpy as np
 import pytest
 
 from dataset import synthetic
+from dataset.rendering import fonts as font_search
 from dataset.synthetic import (
     ALPHANUMERIC,
     HR_HEIGHTS,
@@ -25,7 +28,8 @@ from dataset.synthetic import (
 from dataset.textzoom import TextZoomLMDB
 from dataset.words import random_label
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_synthetic.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "make_synthetic.py"
 SPLITS = ("train1", "train2", "test/easy", "test/medium", "test/hard")
 
 
@@ -44,8 +48,8 @@ def main():
 
 @pytest.fixture
 def bare_machine(monkeypatch):
-    monkeypatch.setattr(synthetic, "system_fonts", list)
-    monkeypatch.setattr(synthetic, "bundled_fonts", list)
+    monkeypatch.setattr(font_search, "system_fonts", list)
+    monkeypatch.setattr(font_search, "bundled_fonts", list)
 
 
 def digest(sample) -> str:
@@ -61,7 +65,7 @@ def test_a_sample_depends_on_seed_and_index_only():
 
 
 def test_a_fresh_process_makes_the_same_sample():
-    code = f"import sys; sys.path.insert(0, {str(SCRIPT.parents[1])!r})\n" + (
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + (
         "import hashlib; from dataset.synthetic import make_sample; s = make_sample(3, 5)\n"
         "print(hashlib.sha256(s.hr.tobytes() + s.lr.tobytes() + s.label.encode()).hexdigest())"
     )
@@ -113,10 +117,35 @@ def test_a_machine_without_font_files_renders_every_label(bare_machine):
         assert make_sample(0, index, fonts=fonts).hr.std() > 1
 
 
-def test_without_a_system_font_the_packages_are_used(monkeypatch):
-    monkeypatch.setattr(synthetic, "SYSTEM_FOLDERS", ())
-    assert synthetic.system_fonts() == []
-    assert len(find_fonts()) >= 1
+def test_without_a_system_font_those_of_matplotlib_are_used(monkeypatch):
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", list)
+    assert font_search.system_fonts() == []
+    files = [face.source for face in find_fonts() if Path(face.source).suffix]
+    assert "DejaVuSans.ttf" in {Path(file).name for file in files}
+    assert all(Path(file).is_relative_to(matplotlib.get_data_path()) for file in files)
+
+
+def test_system_fonts_are_text_fonts_in_one_order(monkeypatch):
+    found = ["/f/Zeta.TTF", "/f/NotoEmoji.ttf", "/f/Noto.ttc", "/f/Alpha.otf", "/f/Zeta.TTF", "/f/pdf.afm"]
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", lambda: found)
+    assert font_search.system_fonts() == [Path("/f/Alpha.otf"), Path("/f/Zeta.TTF")]
+
+
+def test_fonts_are_found_late_quietly_and_without_a_home(tmp_path):
+    code = (
+        "import sys; from dataset import synthetic; assert 'matplotlib' not in sys.modules; synthetic.find_fonts()\n"
+        "import logging; assert logging.getLogger('matplotlib').level == logging.NOTSET\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    (tmp_path / "home").write_text("a file, so nothing can be made below it")
+    (tmp_path / "temporary").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG", "PATH"))}
+    folders = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)}
+    # No PATH either: without fontconfig's own program, whose complaints would be its own.
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=kept | folders, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_pen_alphabet_has_every_letter_and_digit():

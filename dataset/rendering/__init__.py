@@ -1,0 +1,1 @@
+"""The parts of `dataset.synthetic`, from the font to the camera; this file imports nothing."""

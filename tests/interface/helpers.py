@@ -1,0 +1,135 @@
+"""What the tests of the interface share: a tiny data set, a tiny network with dropout, and ways to run the program."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from dataset.textzoom import TextZoomWriter
+from interface.config import ROOT, load_settings
+from interface.super_resolution import TextSR
+
+LIGHT = "--arch rtsrn --srb 1 --no-triple_clues --tpg_pretrained random --batch_size 2 --device cpu --workers 0".split()
+"""The smallest RTSRN."""
+
+TINY = "--arch tinynet --batch_size 2 --device cpu --workers 0 --schedule constant".split()
+"""The network below, which `register_tiny` makes known."""
+
+
+class TinyNet(nn.Module):
+    """(N, C, H, W) -> (N, C, 2H, 2W) through one hidden layer with dropout and BatchNorm."""
+
+    def __init__(self, *, mask: bool = False) -> None:
+        super().__init__()
+        channels = 4 if mask else 3
+        self.body = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3))
+        self.tail = nn.Sequential(nn.Conv2d(8, 4 * channels, 3, padding=1), nn.PixelShuffle(2))
+
+    def forward(self, images_lr: Tensor) -> Tensor:
+        return self.tail(self.body(images_lr))
+
+
+def tinynet(**kwargs: Any) -> TinyNet:
+    return TinyNet(**kwargs)
+
+
+def register_tiny(monkeypatch) -> None:
+    """Make `--arch tinynet` known for one test."""
+    from model import list_models, registry
+
+    list_models()  # scans, so that the scan does not undo what is set here
+    monkeypatch.setitem(registry._SPECS, "tinynet", registry.ModelSpec("tinynet", tinynet, "plain", ""))
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def word_picture(word: str, seed: int, size: tuple[int, int] = (128, 32)) -> Image.Image:
+    """A word on a noisy ground."""
+    generator = np.random.default_rng(seed)
+    ground = generator.integers(150, 250, (*size[::-1], 3)).astype(np.uint8)
+    image = Image.fromarray(ground)
+    draw = ImageDraw.Draw(image)
+    draw.text((6, 2), word, fill=tuple(int(c) for c in generator.integers(0, 90, 3)), font_size=22)
+    return image
+
+
+WORDS = ["Open", "HOTEL", "street", "42", "Exit", "parking", "Bus", "taxi", "No.7", "market", "x-ray", "Ltd"]
+
+
+def write_pairs(folder: Path, count: int = 12, seed: int = 0, *, bad: Sequence[int] = ()) -> Path:
+    """A TextZoom LMDB; the HR pictures of the samples `bad` (0-based) cannot be decoded."""
+    with TextZoomWriter(folder) as writer:
+        for number in range(count):
+            word = WORDS[number % len(WORDS)]
+            high = word_picture(word, seed * 1000 + number)
+            low = high.resize((64, 16), Image.Resampling.BICUBIC)
+            writer.add(hr=b"no picture" if number in bad else png(high), lr=png(low), label=word)
+    return folder
+
+
+def task(arguments: Sequence[str | Path]) -> TextSR:
+    """The program up to the point where it starts to work."""
+    return TextSR(load_settings([str(argument) for argument in arguments]))
+
+
+def run(arguments: Sequence[str | Path]) -> TextSR:
+    """The program in this process; it must succeed."""
+    made = task(arguments)
+    assert made.run() == 0
+    return made
+
+
+def environment() -> dict[str, str]:
+    """Of a sub-process: one thread, wherever it runs."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
+
+
+def command_line(
+    arguments: Sequence[str | Path], *, cwd: Path, launcher: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """The program as a user types it, in a folder of the user's."""
+    return subprocess.run(
+        [sys.executable, *launcher, str(ROOT / "main.py"), *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def tensors_of(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """All leaves of nested dicts and lists by their path."""
+    if isinstance(tree, dict):
+        return {path: leaf for key, value in tree.items() for path, leaf in tensors_of(value, f"{prefix}/{key}").items()}
+    if isinstance(tree, list | tuple):
+        pairs = enumerate(tree)
+        return {path: leaf for key, value in pairs for path, leaf in tensors_of(value, f"{prefix}/{key}").items()}
+    return {prefix: tree}
+
+
+def assert_identical(one: Any, other: Any) -> None:
+    """Equal to the last bit, name by name."""
+    first, second = tensors_of(one), tensors_of(other)
+    assert first.keys() == second.keys()
+    different = [
+        name
+        for name, value in first.items()
+        if not (torch.equal(value, second[name]) if isinstance(value, Tensor) else value == second[name])
+    ]
+    assert not different, different[:10]
+
+
