@@ -65,8 +65,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """A copy with its pictures on another device, channels together in memory, as convolutions like them."""
-        layout = {"non_blocking": True, "memory_format": torch.channels_last}
-        return replace(self, images_hr=self.images_hr.to(device, **layout), images_lr=self.images_lr.to(device, **layout))
+
+        def moved(images: Tensor) -> Tensor:
+            return images.to(device, non_blocking=True, memory_format=torch.channels_last)
+
+        return replace(self, images_hr=moved(self.images_hr), images_lr=moved(self.images_lr))
 
     def pin_memory(self) -> "Batch":
         """A copy with its pictures in page-locked memory; the DataLoader calls it."""
@@ -172,7 +175,7 @@ class WordPairs(Dataset):
             fresh = [self.read(index) for index in missing]
         for index, sample in zip(missing, fresh, strict=True):
             self._samples[index] = sample
-        return [sample for index in indices if (sample := self._samples[index]) is not None]
+        return [kept for index in indices if (kept := self._samples[index]) is not None]
 
     def fingerprint(self) -> str:
         """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""
@@ -224,7 +227,9 @@ class PairLoader:
                 log.warning("a batch of %d unreadable samples is left out", len(batch.skipped))
                 if getattr(self.batches, "drop_last", False) and self.batches.world_size > 1:
                     # The other processes would wait for this one's gradients for ever.
-                    raise DataError(f"all {len(batch.skipped)} samples of a batch are unreadable: {batch.skipped[0].reason}")
+                    raise DataError(
+                        f"all {len(batch.skipped)} samples of a batch are unreadable: {batch.skipped[0].reason}"
+                    )
 
 
 @dataclass(frozen=True)
@@ -238,7 +243,7 @@ class OrderedBatches:
 
     def __len__(self) -> int:
         share = len(range(self.rank, self.size, self.world_size))
-        return -(-share // self.batch_size)
+        return (share + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
         share = list(range(self.rank, self.size, self.world_size))
@@ -292,7 +297,7 @@ def build_loader(pairs: WordPairs, spec: LoaderSpec, *, train: bool) -> PairLoad
     Raises:
         DataError: there are fewer training samples than one step of all processes takes.
     """
-    shares = {"batch_size": spec.batch_size, "rank": spec.rank, "world_size": spec.world_size}
+    shares: dict[str, Any] = {"batch_size": spec.batch_size, "rank": spec.rank, "world_size": spec.world_size}
     batches: EpochBatches | OrderedBatches
     if train:
         batches = EpochBatches(size=len(pairs), seed=spec.seed, **shares)

@@ -1,4 +1,4 @@
-"""Which samples make which batch: a function of (seed, epoch, rank), so a resumed run draws what it would have drawn."""
+"""Which samples make which batch: a function of (seed, epoch, rank), so a resumed run draws what it would have."""
 
 from collections.abc import Iterator
 

@@ -67,7 +67,9 @@ def _describe(folder: Path) -> str:
 
 def _open(folder: Path) -> lmdb.Environment:
     """Open an LMDB for reading; refuse what is missing, of another format, or shorter than its own page table."""
-    expected = "expected a TextZoom LMDB: a folder with data.mdb (key num-samples, image_hr-..., image_lr-..., label-...)"
+    expected = (
+        "expected a TextZoom LMDB: a folder with data.mdb (key num-samples, image_hr-..., image_lr-..., label-...)"
+    )
     data = folder / "data.mdb"
     if not data.is_file():
         raise DataError(
@@ -77,7 +79,9 @@ def _open(folder: Path) -> lmdb.Environment:
     try:
         env = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
     except lmdb.Error as error:
-        raise DataError(f"{folder}: data.mdb ({data.stat().st_size} bytes) cannot be opened as an LMDB ({error}); {expected}") from error
+        raise DataError(
+            f"{folder}: data.mdb ({data.stat().st_size} bytes) cannot be opened as an LMDB ({error}); {expected}"
+        ) from error
     # Reading a page behind the end of the file would kill the process (SIGBUS), so this is checked before any read.
     needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if data.stat().st_size < needed:
@@ -202,7 +206,9 @@ class TextZoomLMDB(LmdbFolder):
         except ValueError:
             raise DataError(f"{self.path}: num-samples is {stored[:40]!r}, a decimal number was expected") from None
         if size < 1:
-            raise DataError(f"{self.path}: the data set is empty (num-samples = {size}); at least one sample was expected")
+            raise DataError(
+                f"{self.path}: the data set is empty (num-samples = {size}); at least one sample was expected"
+            )
         return size
 
     def _find_hr_prefix(self) -> str:
@@ -259,7 +265,7 @@ class TextZoomLMDB(LmdbFolder):
         Raises:
             CorruptSampleError: one of them cannot be decoded.
         """
-        pictures = []
+        pictures: list[Image.Image] = []
         for name, data in (("HR", raw.hr), ("LR", raw.lr)):
             if data is None:
                 pictures.append(synthetic_lr(pictures[0]))
@@ -267,15 +273,23 @@ class TextZoomLMDB(LmdbFolder):
             try:
                 pictures.append(decode_image(data))
             except (OSError, ValueError) as error:
-                raise CorruptSampleError(f"its {name} picture ({len(data)} bytes) cannot be decoded: {error}") from error
+                raise CorruptSampleError(
+                    f"its {name} picture ({len(data)} bytes) cannot be decoded: {error}"
+                ) from error
         return pictures[0], pictures[1]
 
     def fingerprint(self) -> str:
-        """sha256 over all labels and image files, in order: two sets with the same content have the same one."""
+        """sha256 over all labels and image files, in order: two sets with the same content have the same one.
+
+        What is missing or cannot be looked up counts as empty.
+        """
         digest = hashlib.sha256()
         for index in range(self.size):
             for prefix in ("label", self.hr_prefix, LR_PREFIX):
-                data = self.get(key_of(prefix, index)) or b""
+                try:
+                    data = self.get(key_of(prefix, index)) or b""
+                except CorruptSampleError:
+                    data = b""
                 digest.update(len(data).to_bytes(8, "little"))
                 digest.update(data)
         return digest.hexdigest()

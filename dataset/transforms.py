@@ -7,21 +7,23 @@ values are multiples of 1/255; uint8 planes hold them without loss in a quarter 
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 def decode_image(data: bytes) -> Image.Image:
     """Decode an image file to RGB; an alpha channel is dropped, gray and palette pictures are expanded.
 
     Raises:
-        OSError: Pillow cannot read the bytes (`PIL.UnidentifiedImageError` included).
-        ValueError: the picture has no pixels, or its size or data are beyond what Pillow decodes safely.
+        OSError: Pillow cannot read the bytes, which may be cut off.
+        ValueError: not a picture file, no pixels, or a size or data beyond what Pillow decodes safely.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             if min(image.size) < 1:
                 raise ValueError(f"the picture has no pixels: {image.size[0]}x{image.size[1]}")
             return image.convert("RGB")
+    except UnidentifiedImageError:
+        raise ValueError("not in a picture format that Pillow knows") from None  # its own message names an object
     except (SyntaxError, RuntimeError, Image.DecompressionBombError) as error:
         # Pillow's PNG reader raises SyntaxError on a damaged file, its AVIF reader RuntimeError
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from dataset.loading import LoaderSpec, PairLoader, build_loader, split_held_out, split_names
-from interface.checkpoint import save_checkpoint, write_atomically
+from interface.checkpoint import load_checkpoint, save_checkpoint, write_atomically, write_text
 from interface.config import RUN_CONFIG, Settings, flatten, to_yaml
 from interface.evaluation import Evaluator, Split
 from interface.logger import RunLog, log_to_file, setup_logging
@@ -79,7 +79,8 @@ class TextBase:
         if self.resume is not None:
             self.resume.load_system(self.system)
         # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
-        self.system.to(self.device, memory_format=torch.channels_last)
+        self.system.to(self.device)
+        self.system.to(memory_format=torch.channels_last)
 
     def loader_spec(self) -> LoaderSpec:
         """How this run reads pictures."""
@@ -178,15 +179,17 @@ class TextBase:
             folder = Path(self.shared(str(Path(train.ckpt_dir) / name)))
         if (continued is None or folder.resolve() != continued.resolve()) and list(folder.glob("*.pth")):
             raise FileExistsError(
-                f"{folder} already holds a run; continue it with --resume {folder}, or choose another name with --vis_dir"
+                f"{folder} already holds a run; continue it with --resume {folder}, or choose another name with "
+                "--vis_dir"
             )
         self.folder = folder
         self.accelerator.wait_for_everyone()
         if self.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / RUN_CONFIG, lambda path: _write_text(path, to_yaml(self.config)))
+            write_atomically(folder / RUN_CONFIG, lambda path: write_text(path, to_yaml(self.config)))
             log_to_file(folder / "log.txt")
-            self.run_log = RunLog(folder, Path(train.logs_dir) / folder.name if train.logs_dir else folder / "tensorboard")
+            logs = Path(train.logs_dir) / folder.name if train.logs_dir else folder / "tensorboard"
+            self.run_log = RunLog(folder, logs)
         return folder
 
     def shared(self, value: Any) -> Any:
@@ -230,15 +233,13 @@ class TextBase:
         if len(state["rng"]) == self.world_size:
             restore_rng(state["rng"][self.rank])
         else:
-            log.warning("saved by %d process(es), continued by %d: not bit-identical", len(state["rng"]), self.world_size)
+            log.warning("saved by %d process(es), continued by %d: other numbers", len(state["rng"]), self.world_size)
         changed = _changed(state["config"], self.config)
         if changed:
             log.warning("continued with other options than saved, so not bit-identical: %s", ", ".join(changed))
 
     def load_best(self) -> int | None:
         """Put the weights of `best.pth` into the system; returns the step they are from."""
-        from interface.checkpoint import load_checkpoint  # noqa: PLC0415
-
         assert self.folder is not None
         path = self.folder / BEST
         if not path.is_file():
@@ -248,10 +249,6 @@ class TextBase:
         return int(state["step"])
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
 def _plain(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: _plain(value) for key, value in config.items()}
@@ -259,8 +256,10 @@ def _plain(config: Any) -> Any:
 
 
 # Options that do not change what a training step computes.
-FREE = ("TRAIN.resume", "TRAIN.device", "TRAIN.workers", "TRAIN.cache", "TRAIN.ckpt_dir", "TRAIN.logs_dir", "TEST.")
-FREE += ("TRAIN.saveInterval", "TRAIN.displayInterval", "TRAIN.VAL.n_vis", "TRAIN.VAL.vis", "TRAIN.VAL.valInterval")
+FREE = tuple(
+    "TRAIN.resume TRAIN.device TRAIN.workers TRAIN.cache TRAIN.ckpt_dir TRAIN.logs_dir TRAIN.saveInterval "
+    "TRAIN.displayInterval TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval TEST.".split()
+)
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

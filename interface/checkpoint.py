@@ -72,6 +72,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file; for `write_atomically`."""
+    path.write_text(text, encoding="utf-8")
+
+
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` with its digest, atomically."""
     whole = {"format": FORMAT, **state}
@@ -186,7 +191,10 @@ def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:
 
 
 def load_weights(
-    module: nn.Module, state: Mapping[str, Tensor], source: str | Path, published: Mapping[str, torch.Size] | None = None
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str | Path,
+    published: Mapping[str, torch.Size] | None = None,
 ) -> None:
     """Load a state dict strictly, and say what does not fit.
 
@@ -224,7 +232,7 @@ def load_weights(
         for title, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
             if names:
                 lines.append(f"  {title} ({len(names)}): {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
-        lines.append("  If the file was made with other flags (--STN, --mask, --srb, --triple_clues ...), give the same here.")
+        lines.append("  If the file was made with other flags (--STN, --mask, --srb ...), give the same flags here.")
         raise CheckpointError("\n".join(lines))
     module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
 
@@ -257,9 +265,9 @@ def published_files(folder: Path, part: str, count: int) -> list[Path]:
             names = [name for name, pattern in zip(names, patterns, strict=True) if "{}" in pattern]
         found = next((folder / name for name in names if (folder / name).is_file()), None)
         if found is None:
-            there = ", ".join(sorted(path.name for path in folder.glob("*.pth"))) if folder.is_dir() else "no such folder"
+            there = ", ".join(sorted(path.name for path in folder.glob("*.pth"))) or "no .pth files"
             raise CheckpointError(
-                f"{folder} has no {' or '.join(names)} for stage {index + 1} of {count} (found: {there or 'no .pth files'}); "
+                f"{folder} has no {' or '.join(names)} for stage {index + 1} of {count} (found: {there}); "
                 "if the run had another number of stages, or shared them, give its --stu_iter, --sr_share, --tpg_share"
             )
         files.append(found)

@@ -1,7 +1,7 @@
 """Command line and YAML -> one checked configuration. Plain data: nothing here imports torch.
 
-`configs/super_resolution.yaml` is the schema and holds the defaults. Over it come, in this order: `configs/<arch>.yaml`,
-the configuration of the run that `--resume` names, the file of `--config`, the flags.
+`configs/super_resolution.yaml` is the schema and holds the defaults. Over it come, in this order:
+`configs/<arch>.yaml`, the configuration of the run that `--resume` names, the file of `--config`, the flags.
 """
 
 import argparse
@@ -254,15 +254,13 @@ def coerce(path: str, value: Any, default: Any, source: str) -> Any:
 
 def _number(value: Any, kind: type, where: str) -> int | float:
     expected = "a whole number" if kind is int else "a number"
-    number = value
-    if isinstance(value, str):  # PyYAML reads 1e-4 as a text
-        try:
-            number = int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else float(value)
-        except ValueError:
-            raise ConfigError(f"{where} is {value!r}; {expected} was expected") from None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise ConfigError(f"{where} is {value!r}; {expected} was expected")
-    if kind is int and number != int(number):
+    try:  # PyYAML reads 1e-4 as a text; a whole number is not taken through float, which would round it
+        whole = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value)
+        number = int(value) if whole else float(value) if isinstance(value, str) else value
+        usable = math.isfinite(number) and not isinstance(value, bool)
+    except (ValueError, TypeError, OverflowError):
+        usable = False
+    if not usable or (kind is int and number != int(number)):
         raise ConfigError(f"{where} is {value!r}; {expected} was expected")
     return kind(number)
 
@@ -389,14 +387,14 @@ def _config_path(name: str) -> Path | None:
     if not name:
         return None
     path = Path(name)
-    if not path.exists() and path.parent == Path("."):
+    if not path.exists() and path.parent == Path():
         path = CONFIGS / name
     return None if path.exists() and path.resolve() == DEFAULTS else path
 
 
 def arch_names() -> list[str]:
     """Networks that can be asked for: each has a file of its own in configs/."""
-    others = {DEFAULTS.stem, "synthetic"}
+    others = {DEFAULTS.stem, "synthetic", "quickstart"}  # files for --config
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in others)
 
 
@@ -444,8 +442,8 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     known = dict(flatten(tree))
     for path, value in flags.items():
         flag = next(flag.name for flag in FLAGS if flag.path == path)
-        if isinstance(value, list):
-            value = [part for item in value for part in item.split(",")] if path == "TEST.test_model" else value
+        if path == "TEST.test_model":  # names may stand apart, or together with commas
+            value = ",".join(value)  # noqa: PLW2901
         put(tree, path, coerce(path, value, known[path], f"--{flag}"))
         given.add(path)
     tree["arch"] = arch
@@ -464,7 +462,8 @@ def check(settings: Settings) -> None:
     train, model = config.TRAIN, config.MODEL
     for name in ("width", "height"):
         if train[name] % train.down_sample_scale:
-            raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {train.down_sample_scale}")
+            scale = train.down_sample_scale
+            raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {scale}")
     low_size = (train.height // train.down_sample_scale, train.width // train.down_sample_scale)
     if model.STN and low_size != (16, 64):
         raise ConfigError(

@@ -11,7 +11,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from dataset.charset import canonical
-from interface.checkpoint import file_sha256, load_weights, read_weights, write_atomically
+from interface.checkpoint import file_sha256, load_weights, read_weights, write_atomically, write_text
 from model.recognizer.base import Recognizer
 from model.recognizer.crnn import CRNN
 from model.recognizer.ppocr import PPOCR
@@ -114,5 +114,5 @@ class ReadingCache:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"reader": reader.fingerprint, "data": data, "row": row, "readings": readings}
-        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(content), encoding="utf-8") and None)
+        write_atomically(path, lambda temporary: write_text(temporary, json.dumps(content)))
         self._loaded.pop(str(path), None)

@@ -11,12 +11,12 @@ import torch
 
 def rng_state() -> dict[str, Any]:
     """All random generators of this process, as tensors and plain values."""
-    numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)  # type: ignore[misc]
+    numpy_name, numpy_keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "numpy": [str(numpy_name), [int(key) for key in numpy_keys], *[float(x) if isinstance(x, float) else int(x) for x in numpy_rest]],
+        "numpy": [str(numpy_name), [int(k) for k in numpy_keys], int(position), int(has_gauss), float(cached)],
         "python": [version, list(numbers), gauss],
     }
 

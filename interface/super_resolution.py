@@ -213,7 +213,7 @@ class TextSR(TextBase):
         results = {}
         for name, split in splits.items():
             with Progress(len(split.loader.pairs), unit="image", text=name, show=self.rank == 0) as bar:
-                results[name] = self.evaluator.run(self.system, split, lambda count: bar.advance(count * self.world_size))  # noqa: B023
+                results[name] = self.evaluator.run(self.system, split, lambda count: bar.advance(count * self.world_size))
         return results
 
     def validate(self) -> None:

@@ -5,6 +5,8 @@ a student recogniser reads the picture of the stage before (first the LR), its c
 whose input is always the LR image. Gradients flow back through the whole cascade.
 """
 
+from typing import Any, Literal
+
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
@@ -104,7 +106,7 @@ class Clues(System):
         """Each SR network by itself, as published; students are not limited."""
         return [list(network.parameters()) for network in self.networks]
 
-    def network(self, stage: int) -> nn.Module:
+    def network(self, stage: int) -> Any:
         """The SR network of a stage."""
         return self.networks[stage % len(self.networks)]
 
@@ -174,7 +176,7 @@ class Clues(System):
         return reading
 
     def _linguistic_clue(
-        self, network: nn.Module, reading: Tensor, labels: list[str]
+        self, network: Any, reading: Tensor, labels: list[str]
     ) -> tuple[Tensor | None, Losses]:
         """What the language model makes of the student's reading (N, T, K), and its own loss."""
         if not self.linguistic:
@@ -184,7 +186,7 @@ class Clues(System):
 
     def _ctc(self, logits: Tensor, labels: list[str]) -> Tensor:
         targets = encode_ctc(labels, self.hyphen)
-        form = "published" if self.hyphen == "blank" else "clean"
+        form: Literal["clean", "published"] = "published" if self.hyphen == "blank" else "clean"
         return ctc_loss(logits, targets.targets, targets.lengths, targets.valid, form=form)
 
     def published_parts(self) -> dict[str, list[nn.Module]]:

@@ -90,13 +90,13 @@ class PPOCR:
         size = [max(self.GRID, round(side * ratio / self.GRID) * self.GRID) for side in (width, height)]
         return np.stack([cv2.resize(picture, size) for picture in pictures])
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Class probabilities (N, T, K), class 0 is the CTC blank."""
-        return torch.from_numpy(self._session.run(None, {self._input: inputs.numpy()})[0])
+        return torch.from_numpy(self._session.run(None, {self._input: x.numpy()})[0])
 
-    def decode(self, probabilities: Tensor) -> list[str]:
-        """Greedy CTC: drop repeats, then blanks."""
-        best = probabilities.argmax(-1).numpy()
+    def decode(self, logits: Tensor) -> list[str]:
+        """(N, T, K) probabilities (or logits) -> N strings, greedy CTC: drop repeats, then blanks."""
+        best = logits.argmax(-1).numpy()
         keep = best != 0
         keep[:, 1:] &= best[:, 1:] != best[:, :-1]
         return ["".join(self._characters[row[mask]]) for row, mask in zip(best, keep, strict=True)]

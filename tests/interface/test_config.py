@@ -191,6 +191,8 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         (["--batch_size", "0"], ["--batch_size", "at least 1"]),
         (["--batch_size", "-3"], ["at least 1"]),
         (["--batch_size", "1e999"], ["whole number"]),
+        (["--batch_size", "1" + 400 * "0"], ["whole number"]),
+        (["--learning_rate", "1" + 400 * "0"], ["a number"]),
         (["--learning_rate", "0"], ["--learning_rate", "more than 0"]),
         (["--learning_rate", "inf"], ["--learning_rate", "a number"]),
         (["--seed", "36893488147419103232"], ["--seed", "at most"]),  # 2^65: no generator takes it
