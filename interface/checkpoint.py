@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,6 +21,10 @@ from torch import Tensor, nn
 
 FORMAT = 1
 DIGEST = "sha256"
+# Numbers as NumPy pickles them, under its names before and after version 2: published files hold scores like that.
+SCALAR: Any = np.float64(0).__reduce__()[0]
+NUMBERS: list[Any] = [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+NUMBERS += [np.dtype, *{type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "bool")}]
 # What FLOP counters left in published files.
 LEFTOVERS = re.compile(r"(^|\.)total_(ops|params)$")
 COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
@@ -112,11 +117,14 @@ def read_any(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL\W+([\w.]+)", str(error))
+        wanted = f" It asks for {found[1]}." if found else ""
         raise CheckpointError(
             f"{path} holds more than tensors and plain values (a whole pickled model?); reading it would run code "
-            f"from the file, so it is refused. Save its state_dict() instead. Details: {str(error).splitlines()[0]}"
+            f"from the file, so it is refused. Save its state_dict() instead.{wanted}"
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         raise CheckpointError(

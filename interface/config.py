@@ -487,12 +487,30 @@ def check(settings: Settings) -> None:
         raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
 
 
+# Options that do not change what a training step computes.
+FREE = tuple(
+    "TRAIN.resume TRAIN.device TRAIN.workers TRAIN.cache TRAIN.ckpt_dir TRAIN.logs_dir TRAIN.saveInterval "
+    "TRAIN.displayInterval TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval TEST.".split()
+)
+
+
+def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`key old -> new` for the options that make a continued run compute something else."""
+    before = dict(flatten(old))
+    return [
+        f"{key} {before.get(key)!r} -> {value!r}"
+        for key, value in flatten(plain(new))
+        if before.get(key) != value and not key.startswith(FREE)
+    ]
+
+
+def plain(value: Any) -> Any:
+    """Nested dicts and lists without EasyDict or tuples, as files hold them."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def to_yaml(config: Mapping[str, Any]) -> str:
     """The whole configuration as YAML that `--config` reads back."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
     return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=120)

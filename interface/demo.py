@@ -37,13 +37,15 @@ def find_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def super_resolve_folder(task: "TextSR", source: Path, target: Path) -> None:
-    """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`.
+def super_resolve_folder(task: "TextSR", source: Path) -> None:
+    """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`, to a new folder.
 
     Args:
         task: holds the system and the readers.
         source: folder of word crops, of any size: they are reduced to the LR size first.
-        target: empty folder.
+
+    Raises:
+        ValueError: it holds no picture that can be decoded.
     """
     train = task.config.TRAIN
     size = (train.width // train.down_sample_scale, train.height // train.down_sample_scale)
@@ -56,6 +58,7 @@ def super_resolve_folder(task: "TextSR", source: Path, target: Path) -> None:
             log.warning("skipped %s: %s", path, error)
     if not files:
         raise ValueError(f"--demo_dir {source}: none of its pictures can be decoded")
+    target = task.output_folder("demo")
     sheet, readings = [], {}
     for start in range(0, len(files), BATCH):
         images_lr = torch.from_numpy(np.stack(planes[start : start + BATCH])).float().to(task.device) / 255

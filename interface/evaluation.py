@@ -4,7 +4,8 @@ One record per image is collected from all processes and put into file order; ev
 from these records (`interface.metrics`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +66,8 @@ class Evaluator:
     cache: ReadingCache = field(default_factory=lambda: ReadingCache(None))
     bootstrap_samples: int = 1000
     psnr_batch_size: int = 48
-    gather: Any = staticmethod(lambda records: records)
-    autocast: Any = torch.no_grad
+    gather: Callable[[list[Any]], list[Any]] = list
+    autocast: Callable[[], Any] = nullcontext
 
     def run(self, system: System, split: Split, progress: Any = None) -> dict[str, Any]:
         """Evaluate on one data set.
@@ -87,7 +88,7 @@ class Evaluator:
             for row in (LR, BICUBIC, HR)
         }
         with torch.inference_mode():
-            records = [record for record in self._records(system, split, kept, progress)]
+            records = list(self._records(system, split, kept, progress))
         system.train(was_training)
         skipped = self.gather([len(split.loader.skipped)])
         records = sorted(self.gather(records), key=lambda record: record["index"])

@@ -122,7 +122,9 @@ class Progress:
 
     def __init__(self, total: int, *, unit: str, start: int = 0, text: str = "", show: bool = True) -> None:
         quiet = not (show and sys.stderr.isatty())
-        self._bar = tqdm(total=total, initial=start, unit=unit, desc=text, disable=quiet, leave=False, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=total, initial=start, unit=unit, desc=text, disable=quiet, leave=False, dynamic_ncols=True
+        )
 
     def __enter__(self) -> "Progress":
         return self

@@ -81,8 +81,8 @@ def bootstrap_interval(values: Sequence[float], samples: int, seed: int = 0) -> 
     for start in range(0, samples, block):
         count = min(block, samples - start)
         means[start : start + count] = array[generator.integers(0, len(array), (count, len(array)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    means.sort()  # ranks, not interpolated percentiles, which are undefined between infinite values
+    return float(means[math.floor(0.025 * (samples - 1))]), float(means[math.ceil(0.975 * (samples - 1))])
 
 
 def summary(values: Sequence[float], samples: int) -> dict[str, float]:

@@ -1,21 +1,19 @@
-"""What the tests of the interface share: a tiny data set, a tiny network with dropout, and ways to run the program."""
+"""What the tests of the interface share: damaged data, a tiny network with dropout, and ways to run the program."""
 
-import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from dataset.textzoom import TextZoomWriter
 from interface.config import ROOT, load_settings
 from interface.super_resolution import TextSR
+from tests.dataset.pictures import entries_of, word_pair, write_entries
 
 LIGHT = "--arch rtsrn --srb 1 --no-triple_clues --tpg_pretrained random --batch_size 2 --device cpu --workers 0".split()
 """The smallest RTSRN."""
@@ -41,42 +39,24 @@ def tinynet(**kwargs: Any) -> TinyNet:
     return TinyNet(**kwargs)
 
 
-def register_tiny(monkeypatch) -> None:
-    """Make `--arch tinynet` known for one test."""
+def register_tiny(monkeypatch, folder: Path) -> None:
+    """Make `--arch tinynet` known for one test; `folder` takes a copy of configs/."""
+    from interface import config
     from model import list_models, registry
 
     list_models()  # scans, so that the scan does not undo what is set here
     monkeypatch.setitem(registry._SPECS, "tinynet", registry.ModelSpec("tinynet", tinynet, "plain", ""))
+    copied = shutil.copytree(ROOT / "configs", folder / "configs")
+    (copied / "tinynet.yaml").touch()
+    monkeypatch.setattr(config, "CONFIGS", copied)
 
 
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def word_picture(word: str, seed: int, size: tuple[int, int] = (128, 32)) -> Image.Image:
-    """A word on a noisy ground."""
-    generator = np.random.default_rng(seed)
-    ground = generator.integers(150, 250, (*size[::-1], 3)).astype(np.uint8)
-    image = Image.fromarray(ground)
-    draw = ImageDraw.Draw(image)
-    draw.text((6, 2), word, fill=tuple(int(c) for c in generator.integers(0, 90, 3)), font_size=22)
-    return image
-
-
-WORDS = ["Open", "HOTEL", "street", "42", "Exit", "parking", "Bus", "taxi", "No.7", "market", "x-ray", "Ltd"]
-
-
-def write_pairs(folder: Path, count: int = 12, seed: int = 0, *, bad: Sequence[int] = ()) -> Path:
+def write_damaged(folder: Path, count: int, bad: Sequence[int]) -> Path:
     """A TextZoom LMDB; the HR pictures of the samples `bad` (0-based) cannot be decoded."""
-    with TextZoomWriter(folder) as writer:
-        for number in range(count):
-            word = WORDS[number % len(WORDS)]
-            high = word_picture(word, seed * 1000 + number)
-            low = high.resize((64, 16), Image.Resampling.BICUBIC)
-            writer.add(hr=b"no picture" if number in bad else png(high), lr=png(low), label=word)
-    return folder
+    pairs = [word_pair(number) for number in range(count)]
+    return write_entries(
+        folder, entries_of((b"no picture" if n in bad else hr, lr, label) for n, (hr, lr, label) in enumerate(pairs))
+    )
 
 
 def task(arguments: Sequence[str | Path]) -> TextSR:

@@ -1,0 +1,64 @@
+"""Data sets of a run: what is trained on, what chooses `best.pth`, what is tested on."""
+
+from easydict import EasyDict
+
+from dataset.loading import LoaderSpec, PairLoader, build_loader, split_held_out, split_names
+from interface.evaluation import Split
+
+HELD_OUT = "held_out"
+
+
+def loader_spec(config: EasyDict, *, rank: int, world_size: int, pin_memory: bool) -> LoaderSpec:
+    """How this run reads pictures."""
+    train = config.TRAIN
+    return LoaderSpec(
+        width=train.width,
+        height=train.height,
+        scale=train.down_sample_scale,
+        mask=config.MODEL.mask,
+        voc_type=train.voc_type,
+        synthetic=train.syn,
+        cache=train.cache,
+        workers=train.workers,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        rank=rank,
+        world_size=world_size,
+        pin_memory=pin_memory,
+    )
+
+
+def training_data(config: EasyDict, spec: LoaderSpec) -> tuple[PairLoader, list[Split]]:
+    """The training loader and the validation sets.
+
+    Raises:
+        DataError: a data set cannot be used.
+    """
+    paths, val = config.TRAIN.train_data_dir, config.TRAIN.VAL
+    pairs = spec.pairs(paths)
+    if val.select_on == "test":
+        splits = named_splits(config.TEST.test_data_dir, spec)
+    elif val.val_data_dir:
+        splits = named_splits(val.val_data_dir, spec)
+    else:
+        kept, held = split_held_out(pairs, val.held_out)
+        pairs = spec.pairs(paths, kept)
+        held_out = build_loader(spec.pairs(paths, held), spec, train=False)
+        splits = [_split(HELD_OUT, ", ".join(paths), held_out, spec)]
+    return build_loader(pairs, spec, train=True), splits
+
+
+def named_splits(paths: list[str], spec: LoaderSpec) -> list[Split]:
+    """Data sets to evaluate on, named after their folders.
+
+    Raises:
+        DataError: a data set cannot be used, or is named twice.
+    """
+    names = split_names(paths)
+    loaders = [build_loader(spec.pairs([path]), spec, train=False) for path in paths]
+    return [_split(name, path, loader, spec) for name, path, loader in zip(names, paths, loaders, strict=True)]
+
+
+def _split(name: str, path: str, loader: PairLoader, spec: LoaderSpec) -> Split:
+    prepared = f"{spec.width}x{spec.height}/{spec.scale}-{'syn' if spec.synthetic else 'pair'}"
+    return Split(name, path, loader, f"{loader.pairs.fingerprint()}-{prepared}")

@@ -1,0 +1,67 @@
+"""What a report says about where its numbers come from."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from easydict import EasyDict
+
+from interface.evaluation import BICUBIC, HR, LR, averages, stage_rows
+from interface.provenance import command, environment
+from interface.readers import Reader
+from interface.resume import Resume
+
+OPTIMISTIC = "best.pth was chosen on the test sets, as the published programs do: the result is optimistic."
+
+
+def selection(config: EasyDict, resume: Resume | None, weights: Path | None) -> dict[str, str]:
+    """What chose the weights: {"on": "test" or "validation", "note": a sentence}."""
+    if weights is None:
+        return {"on": "validation", "note": "No trained weights: there was nothing to choose."}
+    if resume is not None and resume.state is None:
+        return {"on": "validation", "note": "Published weights: how they were chosen is not recorded in the file."}
+    val = resume.state["config"]["TRAIN"]["VAL"] if resume is not None and resume.state else config.TRAIN.VAL
+    validated = {Path(path).resolve() for path in val["val_data_dir"]}
+    if val["select_on"] == "test" or validated & {Path(path).resolve() for path in config.TEST.test_data_dir}:
+        return {"on": "test", "note": OPTIMISTIC}
+    return {"on": "validation", "note": "Weights were chosen on validation data that is no part of these test sets."}
+
+
+def describe(
+    config: EasyDict,
+    *,
+    results: dict[str, dict[str, Any]],
+    readers: list[Reader],
+    stages: int,
+    device: torch.device,
+    weights: Path | None,
+    step: int | None,
+    resume: Resume | None,
+) -> dict[str, Any]:
+    """The whole report as one dict; `interface.report` says what it holds."""
+    return {
+        "format": 1,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": command(),
+        "environment": environment(device),
+        "system": {
+            "arch": config.arch,
+            "stages": stages,
+            "weights": str(weights) if weights else None,
+            "step": step,
+        },
+        "selection": selection(config, resume, weights),
+        "protocol": {
+            "compared as": "lower-case letters and digits",
+            "psnr_batch_size": config.TEST.psnr_batch_size,
+            "bootstrap_samples": config.TEST.bootstrap_samples,
+            "mixed_precision": config.TRAIN.mixed_precision,
+        },
+        "readers": {
+            reader.name: {"fingerprint": reader.fingerprint, "description": reader.description} for reader in readers
+        },
+        "rows": [LR, BICUBIC, *stage_rows(stages), HR],
+        "splits": results,
+        "average": averages(results),
+    }

@@ -1,0 +1,53 @@
+"""Means of losses and the speed of training between two log lines."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from interface.logger import Progress, RunLog, pairs
+
+log = logging.getLogger(__name__)
+
+GRAD_NORM = "grad_norm"
+
+
+class Meter:
+    """Sums what each step reports; sums stay on the device, so that logging waits for it only once per line.
+
+    Args:
+        weights: factor of each loss term, to give terms unweighted as well.
+        images_per_step: of all processes.
+        step: steps done before.
+    """
+
+    def __init__(self, weights: Mapping[str, float], images_per_step: int, step: int) -> None:
+        self.weights, self.images_per_step = weights, images_per_step
+        self._sums: dict[str, Tensor] = {}
+        self._step, self._started = step, time.perf_counter()
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add the values of one step, by `phase/term`."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was no training does not count for the speed."""
+        self._started += seconds
+
+    def write(self, run_log: RunLog, bar: Progress, *, step: int, total: int, epoch: int, rate: float) -> None:
+        """Means since the last line, to the log, `metrics.jsonl`, TensorBoard and the bar; then start anew."""
+        now, steps = time.perf_counter(), step - self._step
+        means = {name: (value / steps).item() for name, value in self._sums.items()}
+        terms = {name: value for name, value in means.items() if not name.endswith(f"/{GRAD_NORM}")}
+        raw = {name: value / self.weights[name.rpartition("/")[2]] for name, value in terms.items()}
+        speed = self.images_per_step * steps / max(1e-9, now - self._started)
+        loss = sum(terms.values())
+        log.info("step %d/%d loss=%.4g %s lr=%.3g images/s=%.3g", step, total, loss, pairs(means), rate, speed)
+        values = {"loss": loss, "lr": rate, "images_per_second": speed, **means}
+        run_log.event("train", step, {"epoch": epoch, **values, "unweighted": raw})
+        run_log.scalars(step, {f"train/{name}": value for name, value in values.items()})
+        run_log.scalars(step, {f"unweighted/{name}": value for name, value in raw.items()})
+        bar.note(loss=f"{loss:.4g}", lr=f"{rate:.2g}")
+        self._sums, self._step, self._started = {}, step, now
