@@ -67,7 +67,7 @@ def _crnn(config: EasyDict, device: torch.device) -> Reader:
 
 
 def _ppocr(config: EasyDict, device: torch.device) -> Reader:
-    recognizer = PPOCR()
+    recognizer = PPOCR(threads=torch.get_num_threads())
     fingerprint = recognizer.fingerprint()
     return Reader("PPOCR", recognizer, f"PPOCR-{fingerprint}", f"{recognizer.description} (rapidocr, ONNX Runtime)")
 

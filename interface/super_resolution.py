@@ -1,4 +1,4 @@
-"""TextSR: train, test and demo, as short stories over the parts that `TextBase` builds; no method, no layer is named."""
+"""TextSR: train, test and demo as short stories over the parts that `TextBase` builds; no method or layer is named."""
 
 import contextlib
 import logging

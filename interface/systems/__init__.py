@@ -1,4 +1,4 @@
-"""How networks are trained: one file per recipe; `build_system` picks the one that the network's registry entry names."""
+"""How networks are trained: one file per recipe; `build_system` picks the one that the registry entry names."""
 
 from easydict import EasyDict
 

@@ -161,8 +161,8 @@ def test_workers_can_be_left_in_the_middle_of_an_epoch(tiny_pairs):
     assert loader.drawn == 6
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_cached_data_set_is_decoded_once(tiny_pairs, monkeypatch, cache):
+@pytest.mark.parametrize(("cache", "workers"), [(True, 0), (True, 2), (False, 0)])
+def test_a_cached_data_set_is_decoded_once(tiny_pairs, monkeypatch, cache, workers):
     calls = []
 
     def counted(image, size, mask):
@@ -170,7 +170,7 @@ def test_a_cached_data_set_is_decoded_once(tiny_pairs, monkeypatch, cache):
         return resize_planes(image, size, mask)
 
     monkeypatch.setattr(loading, "resize_planes", counted)
-    settings = spec(cache=cache)
+    settings = spec(cache=cache, workers=workers)
     loader = build_loader(settings.pairs([tiny_pairs]), settings, train=False)
     for _ in range(3):
         assert sum(map(len, loader)) == 12

@@ -4,11 +4,13 @@ import pickle
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dataset import textzoom
 from dataset.textzoom import CorruptSampleError, DataError, LmdbFolder, TextZoomLMDB, TextZoomWriter, key_of
 from dataset.transforms import decode_image, synthetic_lr
 from tests.dataset.pictures import WORDS, entries_of, word_pair, write_entries, write_pairs
@@ -232,13 +234,16 @@ def test_two_inherited_readers_of_one_folder_share_a_new_handle(tiny_pairs):
     results = context.SimpleQueue()
 
     def both():
-        results.put([labels_of(first), labels_of(second), labels_of(TextZoomLMDB(tiny_pairs))])
+        third = TextZoomLMDB(tiny_pairs)
+        labels = [labels_of(first), labels_of(second), labels_of(third)]
+        handles = {first._handle, second._handle, third._handle}
+        results.put((labels, [handle.owner for handle in handles if handle]))
 
     process = context.Process(target=both)
     process.start()
     process.join(60)
     assert process.exitcode == 0
-    assert results.get() == [labels_of(first)] * 3
+    assert results.get() == ([labels_of(first)] * 3, [process.pid])
 
 
 def test_a_pickled_reader_opens_anew(tiny_pairs):
@@ -250,21 +255,22 @@ def test_a_pickled_reader_opens_anew(tiny_pairs):
     assert copy.fingerprint() == data.fingerprint()
 
 
-def test_threads_may_open_a_reader_at_once(tiny_pairs):
-    stored = pickle.dumps(TextZoomLMDB(tiny_pairs))
-    for _ in range(20):
-        data, found, gate = pickle.loads(stored), [], threading.Barrier(6)
+def test_threads_may_open_a_reader_at_once(tiny_pairs, monkeypatch):
+    data = pickle.loads(pickle.dumps(TextZoomLMDB(tiny_pairs)))
+    found: list[list[str]] = []
+    opened = textzoom._open
 
-        def read(data=data, found=found, gate=gate):
-            gate.wait()
-            found.append(labels_of(data))
+    def slowly(folder):
+        time.sleep(0.05)
+        return opened(folder)
 
-        threads = [threading.Thread(target=read) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert found == [list(WORDS[:12])] * 6
+    monkeypatch.setattr(textzoom, "_open", slowly)
+    threads = [threading.Thread(target=lambda: found.append(labels_of(data))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(WORDS[:12])] * 4
 
 
 # ------------------------------------------------------------------------------------------- fingerprint
@@ -290,6 +296,13 @@ def test_every_change_changes_the_fingerprint(tmp_path):
     ]
     found = {TextZoomLMDB(write(tmp_path / str(n), samples)).fingerprint() for n, samples in enumerate(variants)}
     assert len(found) == len(variants)
+
+
+def test_fingerprint_knows_where_a_part_ends(tmp_path):
+    ways = [(b"bcd", b"ef", "a"), (b"cd", b"ef", "ab"), (b"bcde", b"f", "a")]
+    assert (
+        len({TextZoomLMDB(write(tmp_path / way[2] / str(n), [way])).fingerprint() for n, way in enumerate(ways)}) == 3
+    )
 
 
 def test_fingerprint_tells_missing_parts_apart(tmp_path):
@@ -356,6 +369,14 @@ def test_the_map_grows_with_the_data(tmp_path, monkeypatch, commit_every):
     data = TextZoomLMDB(write(tmp_path / "set", samples), synthetic=True)
     assert [(data.raw(n).hr, None, data.raw(n).label) for n in range(20)] == samples
     assert (tmp_path / "set" / "data.mdb").stat().st_size < 4 * 20 * 20_000
+
+
+def test_what_is_written_is_not_kept_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(TextZoomWriter, "COMMIT_EVERY", 2)
+    with TextZoomWriter(tmp_path / "set") as writer:
+        for number in range(5):
+            writer.add(hr=b"x", lr=b"x", label=str(number))
+            assert len(writer._pending) <= 3
 
 
 def test_labels_keep_every_character(tmp_path):
