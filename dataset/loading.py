@@ -208,6 +208,8 @@ class PairLoader:
             num_workers=processes,
             pin_memory=pin_memory,
             persistent_workers=processes > 0,
+            # Each iteration draws a seed. From the global generator, a resumed run would draw one more than a whole one.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

@@ -41,7 +41,8 @@ class Meter:
         now, steps = time.perf_counter(), step - self._step
         means = {name: (value / steps).item() for name, value in self._sums.items()}
         terms = {name: value for name, value in means.items() if not name.endswith(f"/{GRAD_NORM}")}
-        raw = {name: value / self.weights[name.rpartition("/")[2]] for name, value in terms.items()}
+        factors = {name: self.weights[name.rpartition("/")[2]] for name in terms}
+        raw = {name: value / factors[name] for name, value in terms.items() if factors[name]}
         speed = self.images_per_step * steps / max(1e-9, now - self._started)
         loss = sum(terms.values())
         log.info("step %d/%d loss=%.4g %s lr=%.3g images/s=%.3g", step, total, loss, pairs(means), rate, speed)

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from interface.config import Settings
+from interface.config import RUN_CONFIG, Settings
 from interface.resume import Resume
 
 
@@ -21,9 +21,10 @@ def choose_folder(settings: Settings, resume: Resume | None) -> Path:
     folder = Path(train.ckpt_dir) / name
     if continued is not None and folder.resolve() == continued.resolve():
         return continued
-    if list(folder.glob("*.pth")):
+    if list(folder.glob("*.pth")) or (folder / RUN_CONFIG).exists():
         raise FileExistsError(
-            f"{folder} already holds a run; continue it with --resume {folder}, or choose another name with --vis_dir"
+            f"{folder} already holds a run ({', '.join(sorted(path.name for path in folder.iterdir())[:5])}); continue "
+            f"it with --resume {folder}, or choose another name with --vis_dir"
         )
     return folder
 

@@ -41,6 +41,9 @@ class TextSR(TextBase):
         verbs = {"train": self.train, "test": self.test, "demo": self.demo}
         try:
             return verbs[self.settings.verb]()
+        except FloatingPointError as error:
+            log.error("%s", error)
+            return 1
         finally:
             self.run_log.close()
             self.accelerator.end_training()
@@ -80,6 +83,8 @@ class TextSR(TextBase):
         seed_everything(train.seed + self.rank)  # weights are equal in all processes, dropout is not
         self.restore()
         self.claim_folder()
+        if self.folder is not None and not (self.folder / BEST).is_file():
+            self.best = None  # it lies in another folder, or is lost: the next validation makes a new one
         self.validated = -1
         images = train.batch_size * train.accumulate * self.world_size
         self.meter = Meter(self.system.weights, images, self.step)
@@ -133,6 +138,7 @@ class TextSR(TextBase):
                     self.accelerator.backward(total / len(batches))
                 self.meter.add({f"{phase}/{name}": value.detach() / len(batches) for name, value in losses.items()})
             self.accelerator.unscale_gradients(optimizer)
+            self._refuse_non_finite_gradient(batches, phase)
             self.meter.add({f"{phase}/{GRAD_NORM}": self._clip(phase)})
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -142,10 +148,22 @@ class TextSR(TextBase):
         if torch.isfinite(total):
             return
         terms = pairs({name: value.item() for name, value in losses.items()})
-        names = "; ".join(self.loader.pairs.name_of(index) for index in batch.indices.tolist())
-        raise FloatingPointError(
-            f"step {self.step}, phase {phase}: the loss is {total.item()}; terms: {terms}. {self.folder}/{LAST} is "
-            f"unharmed and can be resumed. Samples of this batch, numbered as in the LMDB keys: {names}"
+        raise self._breakdown(f"phase {phase}: the loss is {total.item()}; terms: {terms}", [batch])
+
+    def _refuse_non_finite_gradient(self, batches: list[Batch], phase: str) -> None:
+        """One step with such a gradient would spoil the weights, and the next checkpoint with them."""
+        if self.accelerator.scaler is not None:  # fp16: the scaler leaves such a step out and lowers its factor
+            return
+        gradients = [parameter.grad for parameter in self.system.params(phase) if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            raise self._breakdown(f"phase {phase}: the loss is finite, but the norm of its gradient is {norm}", batches)
+
+    def _breakdown(self, what: str, batches: list[Batch]) -> FloatingPointError:
+        names = "; ".join(self.loader.pairs.name_of(index) for batch in batches for index in batch.indices.tolist())
+        return FloatingPointError(
+            f"step {self.step}, {what}. {self.folder}/{LAST} is unharmed and can be resumed. Samples of this step, "
+            f"numbered as in the LMDB keys: {names}"
         )
 
     def _clip(self, phase: str) -> Tensor:
@@ -243,7 +261,7 @@ class TextSR(TextBase):
             device=self.device,
             weights=weights,
             step=step,
-            resume=self.resume,
+            resume=None if self.folder else self.resume,  # a training run chose its weights itself
         )
         data = {split.name: split.loader.pairs for split in splits}
         artist = self.artist()
