@@ -208,7 +208,7 @@ class PairLoader:
             num_workers=processes,
             pin_memory=pin_memory,
             persistent_workers=processes > 0,
-            # Each iteration draws a seed. From the global generator, a resumed run would draw one more than a whole one.
+            # Each iteration draws a seed; from the global generator a resumed run would draw once too often.
             generator=torch.Generator(),
         )
 

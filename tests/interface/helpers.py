@@ -59,12 +59,12 @@ def write_damaged(folder: Path, count: int, bad: Sequence[int]) -> Path:
     )
 
 
-def task(arguments: Sequence[str | Path]) -> TextSR:
+def task(arguments: Sequence[str | Path]) -> Any:
     """The program up to the point where it starts to work."""
     return TextSR(load_settings([str(argument) for argument in arguments]))
 
 
-def run(arguments: Sequence[str | Path]) -> TextSR:
+def run(arguments: Sequence[str | Path]) -> Any:
     """The program in this process; it must succeed."""
     made = task(arguments)
     assert made.run() == 0
@@ -94,11 +94,12 @@ def command_line(
 def tensors_of(tree: Any, prefix: str = "") -> dict[str, Any]:
     """All leaves of nested dicts and lists by their path."""
     if isinstance(tree, dict):
-        return {path: leaf for key, value in tree.items() for path, leaf in tensors_of(value, f"{prefix}/{key}").items()}
-    if isinstance(tree, list | tuple):
-        pairs = enumerate(tree)
-        return {path: leaf for key, value in pairs for path, leaf in tensors_of(value, f"{prefix}/{key}").items()}
-    return {prefix: tree}
+        pairs = list(tree.items())
+    elif isinstance(tree, list | tuple):
+        pairs = list(enumerate(tree))
+    else:
+        return {prefix: tree}
+    return {path: leaf for key, value in pairs for path, leaf in tensors_of(value, f"{prefix}/{key}").items()}
 
 
 def assert_identical(one: Any, other: Any) -> None:
@@ -111,5 +112,3 @@ def assert_identical(one: Any, other: Any) -> None:
         if not (torch.equal(value, second[name]) if isinstance(value, Tensor) else value == second[name])
     ]
     assert not different, different[:10]
-
-

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from tests.interface.helpers import LIGHT, assert_identical, environment, run, t
 def state(**more):
     return {
         "system": {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)},
-        "optimizers": {"main": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]}},
+        "optimizers": {"main": {"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]}},
         "best": None,
         "rng": [1, 23],
         "config": {"TRAIN": {"lr": 0.001, "device": "cpu", "mask": True}},
@@ -214,7 +215,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_write_that_makes_no_file_does_not_hide_its_reason(tmp_path):
     with pytest.raises(FileNotFoundError):
-        write_atomically(tmp_path / "missing" / "a.pth", lambda temporary: temporary.write_text("x"))
+        write_atomically(tmp_path / "missing" / "a.pth", lambda temporary: temporary.touch())
 
 
 SAVER = """
@@ -343,7 +344,7 @@ def test_a_misfit_changes_nothing():
 
 
 def test_old_batch_norm_without_counters_loads_and_other_buffers_must_be_there():
-    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    module: Any = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     weights = {key: value + 1 for key, value in module.state_dict().items() if not key.endswith("num_batches_tracked")}
     load_weights(module, weights, "old.pth")
     assert module[1].running_mean.tolist() == [1, 1]
@@ -377,7 +378,7 @@ def save_published(folder, stages, *, students=None, names=("model_best_acc_{}.p
         network = RTSRN(srb_nums=1, published_unused=True)
         whole = {
             "state_dict_G": network.state_dict(),
-            "info": {"arch": "rtsrn", "iters": 10, "epochs": 2, "batch_size": 48, "voc_type": "all", "up_scale_factor": 2},
+            "info": {"arch": "rtsrn", "iters": 10, "epochs": 2, "voc_type": "all", "up_scale_factor": 2},
             "best_history_res": {"easy": 0.6, "epoch": 1},
             "best_model_info": {"accuracy": {"easy": np.float64(0.6), "epoch": 2}, "psnr": {"easy": np.float64(20.0)}},
             "param_num": 100,
@@ -409,7 +410,7 @@ def test_published_files_by_stage(tmp_path):
         assert word in str(refused.value)
     with pytest.raises(CheckpointError, match="stage 3 of 3"):
         published_files(folder, "model_best_acc", 3)
-    with pytest.raises(CheckpointError, match="found: no .pth files"):
+    with pytest.raises(CheckpointError, match=r"found: no \.pth files"):
         published_files(tmp_path / "none", "model_best_acc", 1)
 
 
@@ -450,7 +451,7 @@ def test_a_published_folder_starts_a_new_run_for_training(tmp_path, tiny_dir):
 def test_a_missing_student_is_an_error_not_a_fallback(tmp_path):
     folder = save_published(tmp_path / "X", 1, students=0)
     made = task([*PUBLISHED, "--go_test", "--resume", folder])
-    with pytest.raises(CheckpointError, match="recognizer_best_acc_0.pth"):
+    with pytest.raises(CheckpointError, match=r"recognizer_best_acc_0\.pth"):
         made.build_trained_system()
 
 
@@ -483,9 +484,9 @@ def test_published_weights_of_other_options_are_refused_with_advice(tmp_path):
 def test_a_resume_that_names_nothing_lists_the_runs(tmp_path):
     (tmp_path / "ckpt" / "mine").mkdir(parents=True)
     (tmp_path / "ckpt" / "mine" / "last.pth").touch()
-    with pytest.raises(FileNotFoundError, match="nothing there; runs in .*: mine"):
+    with pytest.raises(FileNotFoundError, match=r"nothing there; runs in .*: mine"):
         task([*LIGHT, "--resume", tmp_path / "no", "--ckpt_dir", tmp_path / "ckpt"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no last.pth or best.pth"):
+    with pytest.raises(CheckpointError, match=r"no last\.pth or best\.pth"):
         task([*LIGHT, "--resume", tmp_path / "empty"])
     assert open_resume(task(LIGHT).settings) is None

@@ -60,7 +60,8 @@ def test_the_two_bottom_packages_do_not_know_each_other_or_the_configuration():
 
 
 def test_the_configuration_is_plain_data():
-    assert not imports_of(ROOT / "interface" / "config.py") & {"torch", "numpy", "accelerate", "model", "dataset", "loss"}
+    heavy = {"torch", "numpy", "accelerate", "model", "dataset", "loss"}
+    assert not imports_of(ROOT / "interface" / "config.py") & heavy
     assert "torch" not in imports_of(ROOT / "main.py")
 
 
@@ -109,13 +110,7 @@ NAMED = {"bicubic"}
 def test_no_method_is_named_in_the_trainer(path):
     names = {name.lower() for name in list_models()} - NAMED
     tree = tree_of(path)
-    documentation = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
             assert node.value.lower() not in names, f"line {node.lineno}: {node.value!r}"
@@ -142,8 +137,8 @@ def test_what_the_house_does_not_do(path):
         assert name != "cuda", f"{line}: move to a device"
         if name == "load" and ast.unparse(node.func) == "torch.load":
             given = {keyword.arg: keyword.value for keyword in node.keywords}
-            assert isinstance(given.get("weights_only"), ast.Constant), line
-            assert given["weights_only"].value is True, line
+            assert "weights_only" in given, line
+            assert ast.unparse(given["weights_only"]) == "True", line
         if ast.unparse(node.func) == "np.load":
             assert any(keyword.arg == "allow_pickle" for keyword in node.keywords), line
         assert not any(keyword.arg == "strict" and getattr(keyword.value, "value", None) is False
@@ -181,7 +176,7 @@ finally:
 @pytest.mark.slow
 def test_help_imports_nothing_heavy():
     done = subprocess.run(
-        [sys.executable, "-c", HELP], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", HELP], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "--go_test" in done.stdout

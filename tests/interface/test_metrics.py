@@ -103,7 +103,7 @@ def test_bootstrap_interval_contains_the_mean_and_shrinks():
     widths = []
     for count in (25, 100, 400, 1600):
         values = generator.normal(5, 2, count)
-        low, high = bootstrap_interval(values, 1000)
+        low, high = bootstrap_interval(values.tolist(), 1000)
         assert low < values.mean() < high
         widths.append(high - low)
         assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(count), rel=0.12)
@@ -131,7 +131,7 @@ def test_bootstrap_is_a_function_of_its_arguments():
 
 def test_bootstrap_of_large_sets_in_blocks_equals_one_of_small_memory():
     values = np.random.default_rng(0).random(500_000)  # 4 resamples in memory at a time
-    low, high = bootstrap_interval(values, 10)
+    low, high = bootstrap_interval(values.tolist(), 10)
     assert low < values.mean() < high
 
 

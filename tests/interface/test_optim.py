@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_constant():
 
 
 def test_unknown_schedule():
-    with pytest.raises(ValueError, match="'step'.*cosine, constant, rtsrn_release"):
+    with pytest.raises(ValueError, match=r"'step'.*cosine, constant, rtsrn_release"):
         learning_rate(0, schedule="step", peak=1, warmup=0, total=1)
 
 
@@ -74,7 +75,7 @@ def test_release_is_constant_within_an_epoch_and_never_negative():
     rates = [release(epoch) for epoch in range(700)]  # beyond one block of the table
     assert min(rates) > -1e-12
     assert max(rates) < 1.02e-3
-    steps = [abs(b - a) for a, b in zip(rates[6:], rates[7:], strict=False)]
+    steps = [abs(b - a) for a, b in pairwise(rates[6:])]
     assert max(steps) < 3e-5  # no jump anywhere, where blocks meet included
 
 

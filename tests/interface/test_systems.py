@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,10 +30,20 @@ def crnn_file(tmp_path_factory):
     return path
 
 
-def light(*arguments, training=True, pretrained=True):
+def light(*arguments, training=True, pretrained=True) -> Any:
     settings = load_settings([*LIGHT, *map(str, arguments)])
     torch.manual_seed(0)
     return build_system(settings.config, training=training, pretrained=pretrained)
+
+
+def noting(notes, function):
+    """The function, which also notes what it is given."""
+
+    def call(value):
+        notes.append(value)
+        return function(value)
+
+    return call
 
 
 def copied(module):
@@ -73,7 +85,7 @@ def test_text_focus_adds_its_terms(batch, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"transformer.pth \(LOSS.text_focus_pretrained\).*--text_focus"):
         build_system(settings.config, training=True)
     torch.save(FocusTransformer().state_dict(), tmp_path / "transformer.pth")
-    system = build_system(settings.config, training=True).train()
+    system: Any = build_system(settings.config, training=True).train()
     assert set(system(batch)) == {"mse", "attention", "recognition"}
     assert not any("text_focus" in key for key in system.trained_state())
     build_system(settings.config, training=False)  # a test does not need the recogniser of a loss
@@ -118,7 +130,7 @@ def test_every_term_has_a_weight_and_is_multiplied_by_it(batch):
 def test_prior_dropout_blinds_the_first_samples(batch, share, zeroed):
     settings = load_settings([*LIGHT, "--triple_clues"])
     settings.config.MODEL.prior_dropout = share
-    system = build_system(settings.config, training=True).train()
+    system: Any = build_system(settings.config, training=True).train()
     seen: list = []
     system.networks[0].register_forward_pre_hook(lambda _, arguments: seen.extend(arguments))
     system(batch)
@@ -176,7 +188,7 @@ def test_the_teacher_is_no_part_of_a_checkpoint(crnn_file):
     assert_identical(copied(system.teacher), teacher)
     assert not next(system.students[0].parameters()).any()
     light("--tpg_pretrained", "random").load_trained_state(state, "without_teacher.pth")
-    with pytest.raises(ValueError, match="broken.pth does not fit Clues"):
+    with pytest.raises(ValueError, match=r"broken\.pth does not fit Clues"):
         system.load_trained_state(dict(list(state.items())[1:]), "broken.pth")
 
 
@@ -237,7 +249,7 @@ def test_later_stages_read_the_sharper_picture_and_enlarge_the_same_lr(batch):
     read: list = []
     enlarged: list = []
     for student, network in zip(system.students, system.networks, strict=True):
-        student.preprocess = lambda x, own=student.preprocess: (read.append(x), own(x))[1]
+        student.preprocess = noting(read, student.preprocess)
         network.register_forward_pre_hook(lambda _, arguments: enlarged.append(arguments[0]))
     with torch.inference_mode():
         first, _ = system.cascade(batch.images_lr)
@@ -266,22 +278,23 @@ def test_the_published_second_pass_is_one_in_evaluation_mode(batch):
     settings = load_settings([*LIGHT, "--triple_clues"])
     settings.config.MODEL.student_passes = "published"
     torch.manual_seed(0)
-    system = build_system(settings.config, training=True).train()
+    system: Any = build_system(settings.config, training=True).train()
     student = system.students[0]
     with torch.no_grad():
         student.eval()
         expected = student(student.preprocess(batch.images_lr)).transpose(0, 1).softmax(-1)
         student.train()
     read: list = []
-    own = system.networks[0].language_clue
-    system.networks[0].language_clue = lambda reading: (read.append(reading), own(reading))[1]
+    system.networks[0].language_clue = noting(read, system.networks[0].language_clue)
     system(batch)
     assert torch.allclose(read[0], expected, atol=1e-6)
     assert not read[0].requires_grad
     assert student.training
     norms = [module for module in student.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(module.training for module in norms)
-    assert {int(module.num_batches_tracked) for module in norms} == {1}  # one pass left its statistics
+    assert {module.num_batches_tracked.item() for module in norms if module.num_batches_tracked is not None} == {
+        1
+    }  # one pass left its statistics
 
 
 def test_the_shared_pass_reads_what_the_network_is_given(batch):
@@ -289,8 +302,7 @@ def test_the_shared_pass_reads_what_the_network_is_given(batch):
     student = system.students[0]
     read: list = []
     logits: list = []
-    own = system.networks[0].language_clue
-    system.networks[0].language_clue = lambda reading: (read.append(reading), own(reading))[1]
+    system.networks[0].language_clue = noting(read, system.networks[0].language_clue)
     student.register_forward_hook(lambda _, __, output: logits.append(output))
     system(batch)
     assert len(logits) == 1
@@ -345,9 +357,9 @@ def test_options_reach_the_network():
 def test_four_pictures_are_learned_by_heart(batch):
     """The learning test of this recipe: the image loss falls to less than a quarter."""
     system = light().train()
-    optimizer = torch.optim.Adam(system.params("main"), lr=2e-3, betas=(0.5, 0.999))
+    optimizer = torch.optim.Adam(system.params("main"), lr=1e-3, betas=(0.5, 0.999))
     values = []
-    for _ in range(40):
+    for _ in range(14):
         losses = system(batch)
         values.append(losses["mse"].item())
         optimizer.zero_grad()
