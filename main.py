@@ -12,6 +12,9 @@ def main() -> int:
         from interface.super_resolution import TextSR  # noqa: PLC0415 - torch is imported only now, so --help is fast
 
         return TextSR(settings).run()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     except (ConfigError, ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from interface.checkpoint import load_checkpoint, save_checkpoint, write_atomically, write_text
-from interface.config import RUN_CONFIG, Settings, changed_options, plain, to_yaml
+from interface.checkpoint import load_checkpoint, save_checkpoint
+from interface.config import Settings, changed_options, plain
 from interface.data import loader_spec
 from interface.evaluation import Evaluator
 from interface.logger import RunLog, log_to_file, setup_logging
@@ -18,9 +19,10 @@ from interface.optim import build_optimizer, learning_rate, release_learning_rat
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
 from interface.resume import BEST, Resume, open_resume
-from interface.run_folder import choose_folder
+from interface.run_folder import choose_folder, prepare_folder
 from interface.state import restore_rng, rng_state, seed_everything
 from interface.systems import System, build_system
+from interface.systems.base import unused_options
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,15 @@ def build_accelerator(device: str, mixed_precision: str) -> Accelerator:
     if device == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device mps: this machine has none; use --device cpu or auto")
     if ":" in device:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed_precision)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(f"--device {device}: with several processes each takes its own GPU; use --device cuda")
+        torch.cuda.set_device(device)
+    # TF32 rounds inputs to 10 bits: SSIM, a difference of nearly equal numbers, would be off in its second digit.
+    torch.backends.cudnn.allow_tf32 = False
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device.partition(":")[0]
+    if mixed_precision == "fp16" and kind != "cuda":
+        raise ValueError(f"--mixed_precision fp16 has no effect on {kind}; use bf16, or no mixed precision")
+    return Accelerator(cpu=kind == "cpu", mixed_precision=mixed_precision)
 
 
 class TextBase:
@@ -71,14 +80,19 @@ class TextBase:
         )
         seed_everything(train.seed)
         self.step = self.epoch = self.position = 0
+        self.validated = -1  # the step of the last validation
         self.best: dict[str, Any] | None = None
         self.folder: Path | None = None
         self.run_log = RunLog(None, None)
 
     def build_system(self, *, training: bool) -> None:
         """Networks, with the weights of `--resume` if there is one, on the device."""
+        seed_everything(self.config.TRAIN.seed)  # whatever was built before must not change the weights
         pretrained = training and self.resume is None
         self.system: System = build_system(self.config, training=training, pretrained=pretrained)
+        unused = {f"MODEL.{key}" for key in unused_options(self.config)} & self.settings.given
+        if unused:
+            log.warning("%s has no use for %s", self.config.arch, ", ".join(sorted(unused)))
         if self.resume is not None:
             self.resume.load_system(self.system)
         self.system.to(self.device)
@@ -121,6 +135,8 @@ class TextBase:
         if not all(parameters.values()):
             raise ValueError(f"--arch {self.config.arch} has no parameters to train; evaluate it with --go_test")
         optimizers = [build_optimizer(group, self.config.TRAIN) for group in parameters.values()]
+        # A hint for speed at 1x1 convolutions, whose channels-last layout can be written in two ways.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         self.engine, *wrapped = self.accelerator.prepare(self.system, *optimizers)
         self.optimizers = dict(zip(parameters, wrapped, strict=True))
 
@@ -141,13 +157,12 @@ class TextBase:
         self.folder = Path(self.shared(str(choose_folder(self.settings, self.resume))))
         self.accelerator.wait_for_everyone()  # nobody may write before everybody has looked
         if self.rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / RUN_CONFIG, lambda path: write_text(path, to_yaml(self.config)))
+            prepare_folder(self.folder, self.config, self.step)
             log_to_file(self.folder / "log.txt")
-            logs_dir = self.config.TRAIN.logs_dir
-            self.run_log = RunLog(
-                self.folder, Path(logs_dir) / self.folder.name if logs_dir else self.folder / "tensorboard"
-            )
+            train = self.config.TRAIN
+            name = os.path.relpath(self.folder, train.ckpt_dir)
+            logs = Path(train.logs_dir) / name if train.logs_dir else self.folder / "tensorboard"
+            self.run_log = RunLog(self.folder, logs, self.step)
 
     def shared(self, value: Any) -> Any:
         """The first process's `value`, in every process."""
@@ -167,6 +182,7 @@ class TextBase:
                 "epoch": self.epoch,
                 "position": self.position,
                 "best": self.best,
+                "validated": self.validated,
                 "rng": generators,
                 "config": plain(self.config),
                 "code": code_version(),
@@ -176,15 +192,24 @@ class TextBase:
 
     def restore(self) -> None:
         """Take over optimizers, counters and random generators of the run that `--resume` names."""
-        state = self.resume.state if self.resume is not None else None
-        if state is None:
+        if self.resume is None or self.resume.state is None:
             return
+        state = self.resume.state
+        kind = state["config"]["TRAIN"]["optimizer"]
+        if kind != self.config.TRAIN.optimizer:
+            raise ValueError(
+                f"{self.resume.path} was made with the optimizer {kind}, whose state {self.config.TRAIN.optimizer} "
+                f"cannot take over; leave TRAIN.optimizer at {kind}"
+            )
         for phase, optimizer in self.optimizers.items():
+            settings = [{key: value for key, value in g.items() if key != "params"} for g in optimizer.param_groups]
             optimizer.load_state_dict(state["optimizers"][phase])
+            for group, setting in zip(optimizer.param_groups, settings, strict=True):
+                group.update(setting)  # options of this command line, such as beta1
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-        self.best = state["best"]
+        self.best, self.validated = state["best"], state["validated"]
         if len(state["rng"]) == self.world_size:
             restore_rng(state["rng"][self.rank])
         else:
@@ -192,6 +217,7 @@ class TextBase:
         changed = changed_options(state["config"], self.config)
         if changed:
             log.warning("continued with other options than saved, so other numbers: %s", ", ".join(changed))
+        self.resume.forget_tensors()
 
     def load_best(self) -> tuple[Path, int]:
         """Put the weights of `best.pth` into the system; returns the file and the step it was saved at."""

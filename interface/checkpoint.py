@@ -55,6 +55,7 @@ def content_digest(state: Any) -> str:
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         else:
             digest.update(repr(value).encode())
+        digest.update(b",")  # sets neighbours apart: [1, 23] is not [12, 3]
 
     add(state)
     return digest.hexdigest()
@@ -96,7 +97,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CheckpointError: it is no checkpoint of this program, or damaged.
     """
-    state = read_any(path)
+    return verified(read_any(path), path)
+
+
+def verified(state: Any, path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, once its format and digest are checked.
+
+    Raises:
+        CheckpointError: it is no checkpoint of this program, or damaged.
+    """
     if not isinstance(state, dict) or DIGEST not in state:
         raise CheckpointError(f"{path} is not a checkpoint of this program (no {DIGEST} in it)")
     if state.get("format") != FORMAT:
@@ -116,6 +125,10 @@ def read_any(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
+    with path.open("rb") as file:
+        start = file.read(16)
+    if start and start[:2] != b"PK" and start[:1] != b"\x80":  # zip, or the pickle of PyTorch before 1.6
+        raise CheckpointError(f"{path} is no PyTorch file: it begins with {start!r}; download or copy it again")
     try:
         with torch.serialization.safe_globals(NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)

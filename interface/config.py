@@ -23,7 +23,7 @@ CONFIGS = ROOT / "configs"
 DEFAULTS = CONFIGS / "super_resolution.yaml"
 RUN_CONFIG = "config.yaml"  # written into every run folder
 
-VERBS = ("train", "test", "demo")
+MANY = 20  # names that are too many for one message
 
 
 class ConfigError(ValueError):
@@ -99,13 +99,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "TRAIN.optimizer": ("Adam", "SGD"),
     "TRAIN.schedule": ("cosine", "constant", "rtsrn_release"),
     "TRAIN.mixed_precision": ("no", "bf16", "fp16"),
-    "TRAIN.voc_type": ("digit", "lower", "upper", "all", "chinese"),
+    "TRAIN.voc_type": ("digit", "lower", "upper", "all"),
     "TRAIN.VAL.select_on": ("validation", "test"),
     "TEST.test_model": ("CRNN", "PPOCR"),
 }
 
 # Published values that this program does not know yet.
-NOT_YET = {"TEST.test_model": ("ASTER", "MORAN"), "MODEL.tpg": ("OPT",)}
+NOT_YET = {"TRAIN.voc_type": ("chinese",), "TEST.test_model": ("ASTER", "MORAN"), "MODEL.tpg": ("OPT",)}
 
 # Smallest allowed value; the second entry says whether it is itself allowed.
 LOWEST: dict[str, tuple[float, bool]] = {
@@ -224,7 +224,9 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`; did you mean X?` for the nearest known name, or the known names."""
     lowered = {other.lower(): other for other in known}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
-    return f"; did you mean {lowered[near[0]]}?" if near else f"; known: {', '.join(sorted(known))}"
+    if near:
+        return f"; did you mean {lowered[near[0]]}?"
+    return f"; known: {', '.join(sorted(known))}" if len(known) <= MANY else f"; see {DEFAULTS.relative_to(ROOT)}"
 
 
 def coerce(path: str, value: Any, default: Any, source: str) -> Any:
@@ -403,8 +405,22 @@ def resumed_config(resume: str) -> Path | None:
     if not resume:
         return None
     path = Path(resume)
+    if path.is_file() and path.name not in ("last.pth", "best.pth"):  # what lies beside it may be anybody's
+        return None
     candidate = (path if path.is_dir() else path.parent) / RUN_CONFIG
     return candidate if candidate.is_file() else None
+
+
+def _known_part(run: Mapping[str, Any], tree: dict[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    """What this version knows of the configuration that another version may have written."""
+    known = dict(flatten(tree))
+    part: dict[str, Any] = copy.deepcopy(tree)
+    for path, value in flatten(run):
+        if path in known:
+            put(part, path, value)
+        else:
+            notes.append(f"{source}: {path} is not an option of this version, so it is left out")
+    return part
 
 
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
@@ -437,7 +453,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         raise ConfigError(f"--arch: unknown network {arch!r}{did_you_mean(str(arch), known_archs)}")
     merge(tree, read_yaml(CONFIGS / f"{arch}.yaml"), f"configs/{arch}.yaml")
     if run_file:
-        merge(tree, run, str(run_file))
+        merge(tree, _known_part(run, tree, str(run_file), notes), str(run_file))
     given = merge(tree, user, str(user_file), notes)
     known = dict(flatten(tree))
     for path, value in flags.items():
@@ -475,10 +491,12 @@ def check(settings: Settings) -> None:
     if not config.TEST.test_data_dir:
         fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
         config.TEST.test_data_dir = list(train.VAL.val_data_dir) or fallback
+    if settings.verb == "train" and model.STN and train.batch_size == 1:
+        raise ConfigError("--STN normalises over the batch, so one picture is not enough; use --batch_size 2 or more")
     vis_dir = train.VAL.vis_dir
     if vis_dir and (Path(vis_dir).is_absolute() or ".." in Path(vis_dir).parts):
         raise ConfigError(f"--vis_dir {vis_dir!r} is a name below {train.ckpt_dir}; choose the place with --ckpt_dir")
-    if config.LOSS.use_distill and model.tpg_pretrained == "random":
+    if settings.verb == "train" and config.LOSS.use_distill and model.tpg_pretrained == "random":
         raise ConfigError(
             "--use_distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights with "
             "--tpg_pretrained FILE, or leave --use_distill out (--use_label trains the student by the labels)"

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ def super_resolve_folder(task: "TextSR", source: Path) -> None:
     if not files:
         raise ValueError(f"--demo_dir {source}: none of its pictures can be decoded")
     target = task.output_folder("demo")
+    stems = Counter(path.stem for path in files)
     sheet, readings = [], {}
     for start in range(0, len(files), BATCH):
         images_lr = torch.from_numpy(np.stack(planes[start : start + BATCH])).float().to(task.device) / 255
@@ -68,7 +70,8 @@ def super_resolve_folder(task: "TextSR", source: Path) -> None:
         texts = {r.name: (r.read(images_lr), r.read(images_sr)) for r in task.evaluator.readers}
         shown = zip(files[start:], to_uint8(images_lr), to_uint8(bicubic), to_uint8(images_sr), strict=False)
         for number, (path, low, middle, high) in enumerate(shown):
-            save_png(target / f"{path.stem}_sr.png", high)
+            name = path.stem if stems[path.stem] == 1 else path.name  # a.png and a.jpg are two pictures
+            save_png(target / f"{name}_sr.png", high)
             read = {name: {"lr": lr[number], "sr": sr[number]} for name, (lr, sr) in texts.items()}
             readings[path.name] = read
             first = next(iter(read.values()), {"lr": "", "sr": ""})

@@ -10,7 +10,7 @@ from easydict import EasyDict
 from interface.evaluation import BICUBIC, HR, LR, averages, stage_rows
 from interface.provenance import command, environment
 from interface.readers import Reader
-from interface.resume import Resume
+from interface.resume import BEST, Resume
 
 OPTIMISTIC = "best.pth was chosen on the test sets, as the published programs do: the result is optimistic."
 
@@ -23,9 +23,15 @@ def selection(config: EasyDict, resume: Resume | None, weights: Path | None) -> 
         return {"on": "validation", "note": "Published weights: how they were chosen is not recorded in the file."}
     val = resume.state["config"]["TRAIN"]["VAL"] if resume is not None and resume.state else config.TRAIN.VAL
     validated = {Path(path).resolve() for path in val["val_data_dir"]}
-    if val["select_on"] == "test" or validated & {Path(path).resolve() for path in config.TEST.test_data_dir}:
+    tested = {Path(path).resolve() for path in config.TEST.test_data_dir}
+    if val["select_on"] == "test" or validated & tested:
         return {"on": "test", "note": OPTIMISTIC}
-    return {"on": "validation", "note": "Weights were chosen on validation data that is no part of these test sets."}
+    trained = resume.state["config"]["TRAIN"] if resume is not None and resume.state else config.TRAIN
+    if {Path(path).resolve() for path in trained["train_data_dir"]} & tested:
+        return {"on": "test", "note": "A test set was trained on: the result says nothing about new words."}
+    if weights.name != BEST:
+        return {"on": "validation", "note": f"{weights.name}: the last state of the run, not chosen by any score."}
+    return {"on": "validation", "note": "Weights were chosen on validation data, none of it one of these test sets."}
 
 
 def describe(

@@ -23,30 +23,48 @@ class _ConsoleHandler(logging.StreamHandler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _RunFileHandler(logging.FileHandler):
+    """`log.txt` of a run."""
+
+
+class _EarlyLines(logging.Handler):
+    """Keeps the lines of the time before the run folder is known, for its `log.txt`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+_OURS = (_ConsoleHandler, _RunFileHandler, _EarlyLines)
+
+
 def setup_logging(rank: int) -> None:
     """Send the program's log lines to the terminal; processes other than the first only report warnings."""
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, _ConsoleHandler | _RunFileHandler)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, _OURS)]:
         root.removeHandler(handler)
         handler.close()
-    handler = _ConsoleHandler()
-    handler.setFormatter(LINE)
-    root.addHandler(handler)
+    for handler in (_ConsoleHandler(), _EarlyLines()):
+        handler.setFormatter(LINE)
+        root.addHandler(handler)
     root.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     # Lines of libraries at INFO are theirs, not the run's.
     for name in ("PIL", "accelerate", "torch", "tensorboard", "absl", "RapidOCR", "matplotlib", "fontTools"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class _RunFileHandler(logging.FileHandler):
-    """`log.txt` of a run."""
-
-
 def log_to_file(path: Path) -> None:
     """Append all log lines to `path` as well."""
-    handler = _RunFileHandler(path, encoding="utf-8")
+    handler, root = _RunFileHandler(path, encoding="utf-8"), logging.getLogger()
     handler.setFormatter(LINE)
-    logging.getLogger().addHandler(handler)
+    for early in [other for other in root.handlers if isinstance(other, _EarlyLines)]:
+        for record in early.records:
+            handler.handle(record)
+        root.removeHandler(early)
+    root.addHandler(handler)
 
 
 def pairs(values: Mapping[str, float]) -> str:
@@ -71,9 +89,10 @@ class RunLog:
     Args:
         folder: run folder; None writes nothing.
         logs_dir: folder of the TensorBoard events.
+        step: where the run goes on; TensorBoard then hides what a killed run wrote beyond it.
     """
 
-    def __init__(self, folder: Path | None, logs_dir: Path | None) -> None:
+    def __init__(self, folder: Path | None, logs_dir: Path | None, step: int = 0) -> None:
         self._lines = None
         self._board: Any = None
         if folder is not None:
@@ -81,7 +100,7 @@ class RunLog:
         if logs_dir is not None:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes a second to import
 
-            self._board = SummaryWriter(str(logs_dir))
+            self._board = SummaryWriter(str(logs_dir), purge_step=step)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""

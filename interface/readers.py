@@ -112,7 +112,10 @@ class ReadingCache:
         path = self._path(reader, data, row)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {"reader": reader.fingerprint, "data": data, "row": row, "readings": readings}
-        write_atomically(path, lambda temporary: write_text(temporary, json.dumps(content)))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda temporary: write_text(temporary, json.dumps(content)))
+        except OSError as error:
+            log.warning("readings cannot be kept in %s (TEST.cache_dir): %s", path.parent, error)
         self._loaded.pop(str(path), None)

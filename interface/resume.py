@@ -9,19 +9,23 @@ from interface.checkpoint import (
     DIGEST,
     CheckpointError,
     clean_state,
-    load_checkpoint,
     load_weights,
     published_files,
     read_any,
+    verified,
 )
-from interface.config import Settings, flatten, put
+from interface.config import FREE, Settings, flatten, put, resumed_config
 from interface.systems.base import System
 
 log = logging.getLogger(__name__)
 
 LAST, BEST = "last.pth", "best.pth"
 # Options that decide which tensors a checkpoint holds and what they mean.
-IDENTITY = ("arch", "MODEL.", "TRAIN.width", "TRAIN.height", "TRAIN.down_sample_scale")
+SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
+IDENTITY = tuple(
+    "arch MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.stu_iter MODEL.sr_share MODEL.tpg_share "
+    "TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Resume:
     def folder(self) -> Path:
         """The run folder."""
         return self.path if self.path.is_dir() else self.path.parent
+
+    def forget_tensors(self) -> None:
+        """Free the memory of what has been taken over; the configuration stays."""
+        if self.state is not None:
+            self.state["system"] = self.state["optimizers"] = None
 
     def load_system(self, system: System) -> None:
         """Put the weights into a system.
@@ -85,21 +94,32 @@ def open_resume(settings: Settings) -> Resume | None:
     if path.is_file():
         loaded = read_any(path)
         if isinstance(loaded, dict) and DIGEST in loaded:
-            resume = Resume(path, load_checkpoint(path))
+            resume = Resume(path, verified(loaded, path))
             _adopt_options(settings, resume)
             return resume
     return Resume(path, None)
 
 
 def _adopt_options(settings: Settings, resume: Resume) -> None:
+    """Take the options of the checkpoint: those its tensors depend on always, all others if its YAML is lost.
+
+    A test or demo may name other options on its command line, as the published test commands do: the checkpoint's
+    count, and the log says so. Training refuses them.
+    """
     assert resume.state is not None
     known = dict(flatten(settings.config))
-    for key, value in flatten(resume.state["config"]):
-        if not key.startswith(IDENTITY) or key not in known or known[key] == value:
+    saved = dict(flatten(resume.state["config"]))
+    whole = resumed_config(settings.config.TRAIN.resume) is None
+    one_stage = saved.get("MODEL.stu_iter") == 1
+    for key, value in saved.items():
+        if key not in known or known[key] == value or (key in SHARING and one_stage):
             continue
-        if key in settings.given and key in ("arch", "MODEL.stu_iter", "MODEL.sr_share", "MODEL.tpg_share"):
-            raise CheckpointError(
-                f"{resume.path} was made with {key} = {value}, but {known[key]} is asked for; leave that option out"
-            )
-        if key not in settings.given:
+        if key in settings.given and key.startswith(IDENTITY):
+            if settings.verb == "train":
+                raise CheckpointError(
+                    f"{resume.path} was made with {key} = {value}, but {known[key]} is asked for; leave it out"
+                )
+            log.warning("%s is %r in %s, and that counts, not the %r given", key, value, resume.path, known[key])
+            put(settings.config, key, value)
+        elif key not in settings.given and (key.startswith(IDENTITY) or (whole and not key.startswith(FREE))):
             put(settings.config, key, value)

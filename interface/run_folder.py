@@ -3,8 +3,11 @@
 import time
 from pathlib import Path
 
-from interface.config import RUN_CONFIG, Settings
-from interface.resume import Resume
+from easydict import EasyDict
+
+from interface.checkpoint import write_atomically, write_text
+from interface.config import RUN_CONFIG, Settings, plain, to_yaml
+from interface.resume import LAST, Resume
 
 
 def choose_folder(settings: Settings, resume: Resume | None) -> Path:
@@ -14,10 +17,14 @@ def choose_folder(settings: Settings, resume: Resume | None) -> Path:
         FileExistsError: the folder holds another run.
     """
     train = settings.config.TRAIN
-    continued = resume.folder if resume is not None and resume.state is not None else None
+    own = resume is not None and resume.state is not None
+    # A file other than last.pth is a start for something new: going on in its folder would overwrite a later state.
+    named = Path(train.resume).is_dir() or Path(train.resume).name == LAST
+    continued = resume.folder if resume is not None and own and named else None
     if continued is not None and "TRAIN.VAL.vis_dir" not in settings.given:
         return continued
-    name = train.VAL.vis_dir or f"{settings.config.arch}-{time.strftime('%Y%m%d-%H%M%S')}"
+    wanted = train.VAL.vis_dir if "TRAIN.VAL.vis_dir" in settings.given else ""
+    name = wanted or f"{settings.config.arch}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(train.ckpt_dir) / name
     if continued is not None and folder.resolve() == continued.resolve():
         return continued
@@ -27,6 +34,20 @@ def choose_folder(settings: Settings, resume: Resume | None) -> Path:
             f"it with --resume {folder}, or choose another name with --vis_dir"
         )
     return folder
+
+
+def prepare_folder(folder: Path, config: EasyDict, step: int) -> None:
+    """Create a run folder and write its configuration; an older, different one is kept under another name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.pth.*.tmp"):  # a save that was killed
+        leftover.unlink(missing_ok=True)
+    saved = plain(config)
+    # With --config the file repeats the run, in a folder of its own.
+    saved["TRAIN"]["resume"] = saved["TRAIN"]["VAL"]["vis_dir"] = ""
+    path, text = folder / RUN_CONFIG, to_yaml(saved)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        path.replace(folder / f"config-until-step-{step}.yaml")
+    write_atomically(path, lambda temporary: write_text(temporary, text))
 
 
 def free_folder(folder: Path) -> Path:

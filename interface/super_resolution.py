@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 Results = dict[str, dict[str, Any]]
 
 
+class StopRequested(Exception):
+    """A signal asks the run to save and end."""
+
+
 class TextSR(TextBase):
     """The verbs of the program."""
 
@@ -53,21 +57,35 @@ class TextSR(TextBase):
     def train(self) -> int:
         """Train to the last step, or to a signal; then test `best.pth` if the test sets are there."""
         self.build_training()
-        with StopSignals() as signals, self._bar() as bar:
-            for batches in self.steps_left():
-                self.train_step(batches)
-                self.after_step(bar)
-                if self.stop_requested(signals):
-                    self.save(LAST)
-                    name = signal.Signals(signals.received).name if signals.received else "a signal elsewhere"
-                    log.warning("%s at step %d: saved; go on with --resume %s", name, self.step, self.folder)
-                    return 128 + (signals.received or signal.SIGTERM)
-        if self.step != self.validated:
-            self.validate()
-        self.save(LAST)
+        with StopSignals() as self.signals, self._bar() as bar:
+            try:
+                self.train_steps(bar)
+            except StopRequested:
+                self.save(LAST)
+                received = self.signals.received
+                name = signal.Signals(received).name if received else "a signal to another process"
+                log.warning("%s at step %d: saved; go on with --resume %s", name, self.step, self.folder)
+                return 128 + (received or signal.SIGTERM)
         log.info("trained %d steps; run folder %s", self.step, self.folder)
         self.test_best()
         return 0
+
+    def train_steps(self, bar: Progress) -> None:
+        """All steps that are left, each followed by what is due after it.
+
+        Raises:
+            StopRequested: a signal came; the step it came in is complete, a validation may not be.
+        """
+        self.validate_if_due()  # a signal may have cut the validation of the step that was saved
+        for batches in self.steps_left():
+            self.train_step(batches)
+            self.after_step(bar)
+            if self.stop_requested():
+                raise StopRequested
+        self.save(LAST)
+        if self.validated != self.step:
+            self.validate()
+            self.save(LAST)
 
     def build_training(self) -> None:
         """All parts that training needs, restored from `--resume`; what cannot work is refused before any work."""
@@ -83,9 +101,7 @@ class TextSR(TextBase):
         seed_everything(train.seed + self.rank)  # weights are equal in all processes, dropout is not
         self.restore()
         self.claim_folder()
-        if self.folder is not None and not (self.folder / BEST).is_file():
-            self.best = None  # it lies in another folder, or is lost: the next validation makes a new one
-        self.validated = -1
+        self.check_best()
         images = train.batch_size * train.accumulate * self.world_size
         self.meter = Meter(self.system.weights, images, self.step)
         trained = sum(p.numel() for phase in self.system.phases for p in self.system.params(phase))
@@ -178,16 +194,21 @@ class TextSR(TextBase):
         if self.step % train.displayInterval == 0 or self.step == self.total_steps:
             place = {"step": self.step, "total": self.total_steps, "epoch": self.epoch}
             self.meter.write(self.run_log, bar, **place, rate=self.rate)
-        if self.step % (train.VAL.valInterval or self.steps_per_epoch) == 0:
-            self.validate()
+        self.validate_if_due()
         if self.step % train.saveInterval == 0:
             self.save(LAST)
 
-    def stop_requested(self, signals: StopSignals) -> bool:
+    def validate_if_due(self) -> None:
+        """Validate after every `valInterval` steps, or every epoch, once."""
+        interval = self.config.TRAIN.VAL.valInterval or self.steps_per_epoch
+        if self.step and self.step % interval == 0 and self.validated != self.step:
+            self.validate()
+
+    def stop_requested(self) -> bool:
         """Whether any process got a signal; all of them agree on the step."""
         if self.world_size == 1:
-            return bool(signals.received)
-        flag = torch.tensor([float(bool(signals.received))], device=self.device)
+            return bool(self.signals.received)
+        flag = torch.tensor([float(bool(self.signals.received))], device=self.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
 
     def _bar(self) -> Progress:
@@ -195,18 +216,32 @@ class TextSR(TextBase):
 
     # Evaluation.
 
-    def evaluate(self, splits: list[Split]) -> Results:
-        """Results of each data set by its name, in order."""
+    def evaluate(self, splits: list[Split], *, until_signal: bool = False) -> Results:
+        """Results of each data set by its name, in order.
+
+        Raises:
+            StopRequested: `until_signal` is given and a signal came.
+        """
+
+        def advance(bar: Progress) -> Callable[[int], None]:
+            def count(images: int) -> None:
+                bar.advance(images)
+                if until_signal and self.stop_requested():
+                    raise StopRequested
+
+            return count
+
         results = {}
         for split in splits:
             with Progress(len(split.loader.pairs), unit="image", text=split.name, show=self.rank == 0) as bar:
-                results[split.name] = self.evaluator.run(self.system, split, bar.advance)
+                results[split.name] = self.evaluator.run(self.system, split, advance(bar))
         return results
 
     def validate(self) -> None:
         """Evaluate on the validation sets and keep the best weights in `best.pth`."""
         started = time.perf_counter()
-        results = self.evaluate(self.splits)
+        self.share_buffers()
+        results = self.evaluate(self.splits, until_signal=self.world_size == 1)
         row, published = stage_rows(self.system.stages)[-1], self.config.TRAIN.VAL.select_on == "test"
         score = self.shared(list(selection_score(results, row, published=published)))
         improved = self.best is None or score > self.best["score"]
@@ -220,10 +255,36 @@ class TextSR(TextBase):
             sheet = grid([strip(list(pictures.values())) for pictures in shown])
             self.run_log.picture(f"validation/{self.splits[0].name}", self.step, sheet)
         if improved:
-            self.best = {"score": score, "step": self.step}
-            self.save(BEST)
+            self.best = {"score": score, "step": self.step, "rule": self.selection_rule()}
         self.validated = self.step
+        if improved:
+            self.save(BEST)
         self.meter.leave_out(time.perf_counter() - started)
+
+    def selection_rule(self) -> str:
+        """What scores of validations depend on; only scores of one rule can be compared."""
+        reader = self.config.TEST.test_model[0] if self.config.TEST.test_model else "PSNR"
+        sets = " ".join(f"{split.name}:{split.fingerprint[:12]}" for split in self.splits)
+        return f"{self.config.TRAIN.VAL.select_on} {reader} {sets}"
+
+    def check_best(self) -> None:
+        """Forget a best score that cannot be compared any more; its file is kept under another name."""
+        assert self.folder is not None, "claim_folder comes first"
+        file = self.folder / BEST
+        if self.best is not None and self.best["rule"] != self.selection_rule() and file.is_file():
+            kept = self.folder / f"best-{self.best['step']}.pth"
+            log.warning("validation has changed, so the best model is chosen anew; the old one is kept: %s", kept)
+            if self.rank == 0:
+                file.replace(kept)
+            self.accelerator.wait_for_everyone()
+        if not file.is_file():
+            self.best = None  # it lies in another folder, or is lost
+
+    def share_buffers(self) -> None:
+        """Give all processes the first one's BatchNorm statistics, which are those that a checkpoint holds."""
+        if self.world_size > 1:
+            for buffer in self.system.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def artist(self) -> Artist:
         """Draws what the system makes of samples."""

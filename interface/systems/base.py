@@ -1,5 +1,6 @@
 """The contract of a recipe, and the image losses that all of them share."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,14 +84,21 @@ def network_options(config: EasyDict) -> dict[str, Any]:
         "scale_factor": config.TRAIN.down_sample_scale,
         "width": config.TRAIN.width,
         "height": config.TRAIN.height,
-        "STN": config.MODEL.STN,
         "mask": config.MODEL.mask,
+        "STN": config.MODEL.STN,
         "srb_nums": config.MODEL.srb,
         "hidden_units": config.MODEL.hd_u,
         "triple_clues": config.MODEL.triple_clues,
     }
     taken = model_spec(config.arch).options
     return {name: value for name, value in offered.items() if name in taken}
+
+
+def unused_options(config: EasyDict) -> set[str]:
+    """Keys of `MODEL` that this network's builder does not take."""
+    options = {"STN": "STN", "srb": "srb_nums", "hd_u": "hidden_units", "triple_clues": "triple_clues"}
+    taken = model_spec(config.arch).options
+    return {key for key, option in options.items() if option not in taken}
 
 
 def build_network(config: EasyDict) -> nn.Module:
@@ -155,6 +163,8 @@ def _read_confusion(path: str) -> np.ndarray:
     Raises:
         ValueError: the file holds something else.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no confusion table {path} (LOSS.confusion); without one all confusions weigh alike")
     loaded = np.load(path, allow_pickle=False)
     table = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
     if table.shape != (62, 62):

@@ -20,6 +20,7 @@ from loss.semantic import semantic_loss
 from model.recognizer.crnn import CRNN
 
 RANDOM = "random"
+PRIOR_GENERATORS = {"CRNN": CRNN}  # by MODEL.tpg
 
 
 def as_clue(probabilities: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Clues(System):
             )
 
         def recognizer(load: bool) -> CRNN:
-            built = CRNN()
+            built = PRIOR_GENERATORS[model.tpg]()
             if load and state is not None:
                 load_weights(built, state, model.tpg_pretrained)
             return built

@@ -6,7 +6,8 @@ used: pictures are word crops, and RapidOCR's detector, rotation classifier and 
 """
 
 import hashlib
-import importlib.resources
+import importlib.metadata
+import re
 from pathlib import Path
 
 import cv2
@@ -47,12 +48,14 @@ class PPOCR:
 
     @staticmethod
     def _model_file() -> Path:
-        folder = Path(str(importlib.resources.files("rapidocr"))) / "models"
-        found = sorted(folder.glob("*rec*.onnx"))
+        # Only what the package was installed with: RapidOCR may have downloaded other models beside it.
+        files = importlib.metadata.files("rapidocr") or []
+        shipped = sorted(Path(str(file.locate())) for file in files if re.search(r"rec[^/]*\.onnx$", str(file)))
+        found = [path for path in shipped if path.is_file()]
         if not found:
             raise FileNotFoundError(
-                f"no recognition model (*rec*.onnx) in {folder}; test model PPOCR needs the one that the package "
-                "rapidocr brings: pip install --force-reinstall 'rapidocr>=3.4'"
+                "the installed package rapidocr brings no recognition model (*rec*.onnx), which --test_model PPOCR "
+                "reads with; install it again: pip install --force-reinstall 'rapidocr>=3.4'"
             )
         return found[-1]
 

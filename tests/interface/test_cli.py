@@ -115,6 +115,7 @@ def test_two_processes_train_and_give_the_numbers_of_one(tmp_path, tiny_dir, mon
     monkeypatch.chdir(tmp_path)
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     arguments = [*LIGHT, "--train_data_dir", tiny_dir / "train", "--steps", "2", "--vis_dir", "both"]
+    arguments += ["--val_data_dir", tiny_dir / "test" / "easy", "--test_data_dir", tiny_dir / "test" / "medium"]
     done = succeed([*arguments, "--test_model", ""], tmp_path, launcher=two)
     folder = tmp_path / "ckpt" / "both"
     for text in (done.stderr, (folder / "log.txt").read_text()):
@@ -122,7 +123,8 @@ def test_two_processes_train_and_give_the_numbers_of_one(tmp_path, tiny_dir, mon
     state = load_checkpoint(folder / "last.pth")
     assert len(state["rng"]) == 2
     assert state["step"] == 2
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3  # start, step 2, validation
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "train", "validation", "test"]
 
     tests = [tiny_dir / "test" / "easy", tiny_dir / "train"]
     test = ["--device", "cpu", "--workers", "0", "--go_test", "--resume", folder, "--test_data_dir", *tests]
@@ -134,6 +136,8 @@ def test_two_processes_train_and_give_the_numbers_of_one(tmp_path, tiny_dir, mon
     assert one == again  # accuracy, PSNR, SSIM, both definitions, intervals, and every image
     assert one["train"]["images"] == 12
     assert one["easy"]["images"] == 6
+    # All processes validated the network that the checkpoint holds, BatchNorm statistics included.
+    assert lines[2]["easy/psnr/sr_1"] == one["easy"]["psnr"]["sr_1"]["value"]
 
 
 # Bad input: a message, exit code 2, no traceback.

@@ -14,7 +14,7 @@ from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
 from tests.parity.vectors import Case, assert_close, handles
 
-PUBLISHED = "--arch rtsrn --STN --mask --triple_clues --text_focus --lca --use_distill --sr_share --stu_iter 1 --gradient"
+PUBLISHED = "--arch rtsrn --STN --mask --triple_clues --text_focus --lca --use_distill --sr_share --stu_iter 1"
 
 
 def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
@@ -36,7 +36,7 @@ def _without_dropout(module: nn.Module) -> nn.Module:
 
 
 def _system(case: Case) -> Clues:
-    config = load_settings(PUBLISHED.replace("--gradient", "").split()).config
+    config = load_settings(PUBLISHED.split()).config
     config.LOSS.hyphen, config.LOSS.confusion_columns = "blank", "published"
     config.LOSS.lca_gradient, config.MODEL.student_passes = False, "published"
     network = _load(build_network(config), case.state("sr/"))
