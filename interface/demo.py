@@ -5,17 +5,16 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from dataset.loading import LoaderSpec
 from dataset.transforms import decode_image, resize_planes
+from interface.evaluation import Evaluator
+from interface.systems import System
 from interface.visualize import grid, save_png, strip, to_uint8
 from model.bicubic import enlarge
-
-if TYPE_CHECKING:
-    from interface.super_resolution import TextSR
 
 log = logging.getLogger(__name__)
 
@@ -38,36 +37,50 @@ def find_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def super_resolve_folder(task: "TextSR", source: Path) -> None:
-    """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`, to a new folder.
+def load_pictures(source: Path, spec: LoaderSpec) -> dict[Path, np.ndarray]:
+    """LR planes (C, H, W) uint8 by file; what cannot be decoded is named in the log and left out.
 
     Args:
-        task: holds the system and the readers.
-        source: folder of word crops, of any size: they are reduced to the LR size first.
+        source: folder of word crops, of any size: they are reduced to the LR size.
+        spec: how the run reads pictures.
 
     Raises:
-        ValueError: it holds no picture that can be decoded.
+        ValueError: no picture can be decoded.
     """
-    train = task.config.TRAIN
-    size = (train.width // train.down_sample_scale, train.height // train.down_sample_scale)
-    files, planes = [], []
+    size = (spec.width // spec.scale, spec.height // spec.scale)
+    planes = {}
     for path in find_pictures(source):
         try:
-            planes.append(resize_planes(decode_image(path.read_bytes()), size, task.config.MODEL.mask))
-            files.append(path)
+            planes[path] = resize_planes(decode_image(path.read_bytes()), size, spec.mask)
         except (OSError, ValueError) as error:
             log.warning("skipped %s: %s", path, error)
-    if not files:
+    if not planes:
         raise ValueError(f"--demo_dir {source}: none of its pictures can be decoded")
-    target = task.output_folder("demo")
+    return planes
+
+
+def super_resolve_folder(
+    pictures: dict[Path, np.ndarray], target: Path, system: System, evaluator: Evaluator, scale: int
+) -> None:
+    """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`.
+
+    Args:
+        pictures: what `load_pictures` gave.
+        target: an empty folder.
+        system: in evaluation mode.
+        evaluator: its readers, device and precision are used.
+        scale: the magnification.
+    """
+    files = list(pictures)
     stems = Counter(path.stem for path in files)
     sheet, readings = [], {}
     for start in range(0, len(files), BATCH):
-        images_lr = torch.from_numpy(np.stack(planes[start : start + BATCH])).float().to(task.device) / 255
-        with torch.inference_mode(), task.accelerator.autocast():
-            images_sr = task.system.super_resolve(images_lr).float()
-        bicubic = enlarge(images_lr, train.down_sample_scale)
-        texts = {r.name: (r.read(images_lr), r.read(images_sr)) for r in task.evaluator.readers}
+        planes = np.stack([pictures[path] for path in files[start : start + BATCH]])
+        images_lr = torch.from_numpy(planes).float().to(evaluator.device) / 255
+        with torch.inference_mode(), evaluator.autocast():
+            images_sr = system.super_resolve(images_lr).float()
+        bicubic = enlarge(images_lr, scale)
+        texts = {r.name: (r.read(images_lr), r.read(images_sr)) for r in evaluator.readers}
         shown = zip(files[start:], to_uint8(images_lr), to_uint8(bicubic), to_uint8(images_sr), strict=False)
         for number, (path, low, middle, high) in enumerate(shown):
             name = path.stem if stems[path.stem] == 1 else path.name  # a.png and a.jpg are two pictures

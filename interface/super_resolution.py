@@ -1,44 +1,31 @@
-"""TextSR: train, test and demo as short stories over the parts that `TextBase` builds; no method or layer is named."""
+"""TextSR: training as a short story over the parts that `TextBase` builds; no method or layer is named."""
 
 import contextlib
 import logging
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dataset.loading import Batch
-from interface.base import TextBase
 from interface.data import named_splits, training_data
-from interface.demo import super_resolve_folder
-from interface.evaluation import Split, selection_score, stage_rows
-from interface.facts import describe
+from interface.evaluating import Evaluating, StopRequested, headline_numbers
+from interface.evaluation import selection_score, stage_rows
 from interface.logger import Progress, pairs
 from interface.meter import GRAD_NORM, Meter
-from interface.pictures import Artist, Pictures
 from interface.provenance import command
-from interface.report import screen_table, write_report
 from interface.resume import BEST, LAST
-from interface.run_folder import free_folder
 from interface.state import StopSignals, seed_everything
 from interface.visualize import grid, strip
 
 log = logging.getLogger(__name__)
 
-Results = dict[str, dict[str, Any]]
 
-
-class StopRequested(Exception):
-    """A signal asks the run to save and end."""
-
-
-class TextSR(TextBase):
-    """The verbs of the program."""
+class TextSR(Evaluating):
+    """The verbs of the program: train here, test and demo from `Evaluating`."""
 
     def run(self) -> int:
         """Do what the command line asks for; returns the exit code."""
@@ -51,8 +38,6 @@ class TextSR(TextBase):
         finally:
             self.run_log.close()
             self.accelerator.end_training()
-
-    # Training.
 
     def train(self) -> int:
         """Train to the last step, or to a signal; then test `best.pth` if the test sets are there."""
@@ -204,38 +189,9 @@ class TextSR(TextBase):
         if self.step and self.step % interval == 0 and self.validated != self.step:
             self.validate()
 
-    def stop_requested(self) -> bool:
-        """Whether any process got a signal; all of them agree on the step."""
-        if self.world_size == 1:
-            return bool(self.signals.received)
-        flag = torch.tensor([float(bool(self.signals.received))], device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
 
     def _bar(self) -> Progress:
         return Progress(self.total_steps, unit="step", start=self.step, text=self.config.arch, show=self.rank == 0)
-
-    # Evaluation.
-
-    def evaluate(self, splits: list[Split], *, until_signal: bool = False) -> Results:
-        """Results of each data set by its name, in order.
-
-        Raises:
-            StopRequested: `until_signal` is given and a signal came.
-        """
-
-        def advance(bar: Progress) -> Callable[[int], None]:
-            def count(images: int) -> None:
-                bar.advance(images)
-                if until_signal and self.stop_requested():
-                    raise StopRequested
-
-            return count
-
-        results = {}
-        for split in splits:
-            with Progress(len(split.loader.pairs), unit="image", text=split.name, show=self.rank == 0) as bar:
-                results[split.name] = self.evaluator.run(self.system, split, advance(bar))
-        return results
 
     def validate(self) -> None:
         """Evaluate on the validation sets and keep the best weights in `best.pth`."""
@@ -286,10 +242,6 @@ class TextSR(TextBase):
             for buffer in self.system.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def artist(self) -> Artist:
-        """Draws what the system makes of samples."""
-        return Artist(self.system, self.device, self.accelerator.autocast)
-
     def test_best(self) -> None:
         """After training: the report of `best.pth` on the test sets, unless none was named and none is there."""
         paths = self.config.TEST.test_data_dir
@@ -299,71 +251,3 @@ class TextSR(TextBase):
             return
         path, step = self.load_best()
         self.report(named_splits(paths, self.spec), weights=path, step=step)
-
-    def test(self) -> int:
-        """Evaluate the weights of `--resume` on the test sets."""
-        splits = named_splits(self.config.TEST.test_data_dir, self.spec)
-        self.build_trained_system()
-        self.evaluator = self.build_evaluator()
-        state = self.resume.state if self.resume else None
-        self.report(splits, weights=self.resume.path if self.resume else None, step=state["step"] if state else None)
-        return 0
-
-    def report(self, splits: list[Split], *, weights: Path | None, step: int | None) -> None:
-        """Evaluate, show the table, write the report and, with `--vis`, the pictures."""
-        results = self.evaluate(splits)
-        if self.rank:
-            return
-        report = describe(
-            self.config,
-            results=results,
-            readers=self.evaluator.readers,
-            stages=self.system.stages,
-            device=self.device,
-            weights=weights,
-            step=step,
-            resume=None if self.folder else self.resume,  # a training run chose its weights itself
-        )
-        data = {split.name: split.loader.pairs for split in splits}
-        artist = self.artist()
-
-        def pictures(name: str, positions: list[int]) -> list[Pictures]:
-            indices = results[name]["per_image"]["index"]
-            return artist.draw(data[name], [indices[position] for position in positions])
-
-        folder = self.output_folder("report")
-        written = write_report(folder, report, pictures, self.config.TEST.cases)
-        sys.stdout.write(screen_table(report) + "\n")
-        sys.stdout.flush()
-        self.run_log.event("test", step or 0, {"average": report["average"], "report": str(written["json"])})
-        if self.config.TRAIN.VAL.vis:
-            for name, result in results.items():
-                artist.write(folder / "vis" / name, data[name], result["per_image"])
-
-    # Demo.
-
-    def demo(self) -> int:
-        """Super-resolve the pictures of `--demo_dir`."""
-        self.build_trained_system()
-        self.evaluator = self.build_evaluator()
-        if self.rank == 0:
-            super_resolve_folder(self, Path(self.config.TEST.demo_dir))
-        return 0
-
-    def output_folder(self, kind: str) -> Path:
-        """A new folder for a report or a demo: `--report_dir`, or one in the run folder."""
-        named = self.config.TEST.report_dir
-        base = self.folder or (self.resume.folder if self.resume else None)
-        base = base or Path(self.config.TRAIN.ckpt_dir) / self.config.arch
-        return free_folder(Path(named) if named else base / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
-
-
-def headline_numbers(results: Results) -> dict[str, float]:
-    """`set/reader/row` in %, `set/psnr/row` in dB and `set/ssim/row`, for logs."""
-    numbers: dict[str, float] = {}
-    for name, result in results.items():
-        for reader, by_row in result["accuracy"].items():
-            numbers |= {f"{name}/{reader}/{row}": 100 * entry["value"] for row, entry in by_row.items()}
-        for measure in ("psnr", "ssim"):
-            numbers |= {f"{name}/{measure}/{row}": entry["value"] for row, entry in result[measure].items()}
-    return numbers
