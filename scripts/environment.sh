@@ -1,7 +1,7 @@
 # Sourced by the other scripts: finds or makes a Python environment and sets $PYTHON.
 #
 #   STISR_VENV=DIR   use (or create) the virtual environment DIR
-#   otherwise        the active virtual or conda environment, if there is one
+#   otherwise        the active virtual environment or conda environment (not conda's base), if there is one
 #   otherwise        .venv in the repository
 #
 # STISR_PYTHON names the interpreter that creates an environment (default python3).
@@ -14,7 +14,7 @@ if [ -n "${STISR_VENV:-}" ]; then
   ENVIRONMENT="$STISR_VENV"
 elif [ -n "${VIRTUAL_ENV:-}" ]; then
   ENVIRONMENT="$VIRTUAL_ENV"
-elif [ -n "${CONDA_PREFIX:-}" ] && [ -x "$CONDA_PREFIX/bin/python" ]; then
+elif [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; then
   ENVIRONMENT="$CONDA_PREFIX"
 else
   ENVIRONMENT="$REPO/.venv"
