@@ -29,15 +29,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dataset.listing import Entry
     from dataset.textzoom import LmdbFolder, TextZoomLMDB
 
 ROOT = Path(__file__).resolve().parent.parent
 SEVERITIES = ("easy", "medium", "hard")
 BICUBIC = "bicubic"
 SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}  # of Pillow's names; the others are suffixes already
-GT_FORMATS = 'expected `path<TAB>label`, `path label` or `path, "label"`'
-# ICDAR's word lists: the label in double quotes, in which quotes and backslashes have a backslash before them.
-ICDAR_LINE = re.compile(r'(?P<name>[^\t"]+?),\s*"(?P<label>.*)"\s*')
 SHEET_BOX = (256, 64)  # width and height of a picture on the contact sheet, in pixels
 SHEET_LABEL = 320
 SHEET_MAX_ROWS = 400
@@ -46,15 +44,6 @@ LISTED = 12  # characters or numbers named in one line of a report
 
 class UserError(ValueError):
     """The command cannot be carried out; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a list of labels: the picture's name, what it shows, and `file:line` for messages."""
-
-    name: str
-    label: str
-    place: str
 
 
 class LeftOut(ValueError):
@@ -96,49 +85,10 @@ def progress(items: Iterable[Any], total: int) -> Iterable[Any]:
     return tqdm(items, total=total, unit="sample", disable=None, leave=False)
 
 
-# ---------------------------------------------------------------------------------------------------- build
-
-
-def parse_line(line: str) -> tuple[str, str] | None:
-    """(name, label) of one line, or None if it has no label. After a tab the label is taken as it stands."""
-    if "\t" in line:
-        name, _, label = line.partition("\t")
-        return name.strip(), label
-    quoted = ICDAR_LINE.fullmatch(line)
-    if quoted:
-        return quoted["name"].strip(), re.sub(r'\\(["\\])', r"\1", quoted["label"])
-    name, space, label = line.lstrip().partition(" ")
-    return (name.removesuffix(","), label.strip()) if space else None
-
-
-def read_list(gt: Path) -> list[Entry]:
-    """All lines of a list of labels; blank ones are passed over.
-
-    Raises:
-        UserError: not UTF-8, or a line is not of one of the formats; names the line.
-    """
-    data = gt.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{gt}:{number}: not UTF-8 ({error.reason}); save the list as UTF-8") from None
-    entries = []
-    for number, ended in enumerate(text.split("\n"), start=1):  # splitlines() would also cut at rare characters
-        line = ended.removesuffix("\r")
-        if not line.strip():
-            continue
-        found = parse_line(line)
-        if found is None or not found[0]:
-            raise UserError(f"{gt}:{number}: {line!r} has no {'label' if found is None else 'path'}; {GT_FORMATS}")
-        entries.append(Entry(*found, f"{gt}:{number}"))
-    if not entries:
-        raise UserError(f"{gt} names no picture; {GT_FORMATS}")
-    return entries
-
-
 def find_list(args: argparse.Namespace) -> tuple[Path, Path]:
     """(folder of pictures, list of labels) as the options name them."""
+    from dataset.listing import GT_FORMATS
+
     if args.images and not args.images.is_dir():
         raise UserError(f"--images {args.images}: no such folder")
     places = [args.gt, args.images / args.gt] if args.images else [args.gt]
@@ -207,7 +157,7 @@ def read_picture(file: Path, place: str) -> tuple[bytes, "Image.Image"]:
         raise LeftOut(f"{place} {file}", "undecodable picture", error) from error
 
 
-def read_sample(entry: Entry, number: int, images: Path, gt: Path, args: argparse.Namespace) -> dict[str, Any]:
+def read_sample(entry: "Entry", number: int, images: Path, gt: Path, args: argparse.Namespace) -> dict[str, Any]:
     """What `TextZoomWriter.add` takes, for line `number` of the list.
 
     Raises:
@@ -235,6 +185,7 @@ def read_sample(entry: Entry, number: int, images: Path, gt: Path, args: argpars
 
 def build(args: argparse.Namespace) -> int:
     """Write an LMDB from files."""
+    from dataset.listing import read_list
     from dataset.textzoom import TextZoomWriter
 
     if args.seed is not None and args.degrade in (None, BICUBIC):
@@ -255,9 +206,6 @@ def build(args: argparse.Namespace) -> int:
         account.close(strict=args.strict)
     print(f"wrote {args.out}: {account.summary()}")
     return 0
-
-
-# ---------------------------------------------------------------------------------------------------- check
 
 
 @dataclass
@@ -452,9 +400,6 @@ def check(args: argparse.Namespace) -> int:
     return 0 if sound else 1
 
 
-# ---------------------------------------------------------------------------------------------------- show, export
-
-
 def open_any(path: Path) -> "TextZoomLMDB":
     """Open pairs as pairs and HR-only sets as such."""
     from dataset.textzoom import LR_PREFIX, LmdbFolder, TextZoomLMDB
@@ -579,11 +524,10 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-# ---------------------------------------------------------------------------------------------------- command line
-
-
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Callable[[argparse.Namespace], int]]:
     """The command line and the command it names."""
+    from dataset.listing import GT_FORMATS
+
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="lmdb_tool.py", description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="build|check|show|export")
@@ -625,8 +569,8 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Callable[[argpars
 
 def main(argv: list[str] | None = None) -> int:
     """Carry out one command; returns the exit status."""
-    args, command = parse(argv)
     sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
+    args, command = parse(argv)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # labels may have characters that the terminal has not
     try:

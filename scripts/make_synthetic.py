@@ -90,26 +90,24 @@ def photographed(task: Task, photo: Photo) -> tuple:
     return photo_pair(np.ascontiguousarray(picture[..., ::-1]), rng, task.severity or chosen)
 
 
-def read_list(photos: Path, gt: Path) -> list[Photo]:
-    """Lines `path<TAB>label` or `path label`, paths relative to `photos`; empty lines are skipped.
+def read_photos(photos: Path, gt: Path) -> list[Photo]:
+    """What a list of labels names, paths relative to `photos`.
 
     Raises:
-        ValueError: a line without label, or a file that is not there; the message has file and line number.
+        ValueError: no such list, a line that cannot be used, or a file that is not there; names file and line number.
     """
+    from dataset.listing import GT_FORMATS, read_list
+
     if not gt.is_file():
         raise ValueError(f"{gt} is not there; --gt names the list of labels (lines `path<TAB>label`)")
     found = []
-    for number, line in enumerate(gt.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not line.strip():
-            continue
-        name, _, label = line.strip().partition("\t" if "\t" in line.strip() else " ")
-        label = label.strip()
-        if not label:
-            raise ValueError(f"{gt}:{number}: {line!r} has no label; expected `path<TAB>label` or `path label`")
-        file = photos / name.strip()
+    for entry in read_list(gt):
+        if not entry.label.strip():
+            raise ValueError(f"{entry.place}: {entry.name!r} has no label; {GT_FORMATS}")
+        file = photos / entry.name
         if not file.is_file():
-            raise ValueError(f"{gt}:{number}: {file} is not there; paths are relative to {photos}")
-        found.append(Photo(file, label, f"{gt}:{number}"))
+            raise ValueError(f"{entry.place}: {file} is not there; paths are relative to {photos}")
+        found.append(Photo(file, entry.label, entry.place))
     return found
 
 
@@ -133,7 +131,7 @@ def photo_tasks(args: argparse.Namespace) -> dict[str, list[Task]]:
     import numpy as np
 
     gt = args.gt if args.gt.is_file() else args.photos / args.gt
-    photos = read_list(args.photos, gt)
+    photos = read_photos(args.photos, gt)
     if len(photos) < len(SPLITS):
         raise ValueError(f"{gt} lists {len(photos)} photos; at least {len(SPLITS)} are needed, one for each split")
     test = max(1, min(args.test_pairs, len(photos) // 10))

@@ -160,51 +160,18 @@ def test_lr_pictures_may_have_another_format(run, crops):
     assert TextZoomLMDB(crops / "set").raw(0).lr == (crops / "lr" / "a.bmp").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("line", "name", "label"),
-    [
-        ("a.png\tHotel", "a.png", "Hotel"),
-        ("my a.png\tTwo words ", "my a.png", "Two words "),
-        ("a.png\t", "a.png", ""),
-        ("a.png Hotel", "a.png", "Hotel"),
-        ("a.png Two words", "a.png", "Two words"),
-        ('a.png, "Hotel"', "a.png", "Hotel"),
-        ('a.png,"Hotel"', "a.png", "Hotel"),
-        ('my a.png, "Two, words"', "my a.png", "Two, words"),
-        (r'a.png, "5\" \\ x"', "a.png", r'5" \ x'),
-        ('a.png, ""', "a.png", ""),
-        ("a.png, Hotel", "a.png", "Hotel"),
-        ('a.png\t"Hotel"', "a.png", '"Hotel"'),
-        ("a.png say,", "a.png", "say,"),
-    ],
-)
-def test_lines_of_the_list(tool, tmp_path, line, name, label):
-    gt = tmp_path / "gt.txt"
-    gt.write_bytes(b"\xef\xbb\xbf" + f"\r\n{line}\r\n   \n".encode())
-    assert tool.read_list(gt) == [tool.Entry(name, label, f"{gt}:2")]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"a.jpg\tHotel\nd.png\n", r"gt.txt:2: 'd.png' has no label; expected `path<TAB>label`"),
-        (b"a.jpg\tHotel\n\tx\n", r"gt.txt:2: '\\tx' has no path"),
-        (b"a.jpg\tHotel\nd.png\tcaf\xe9\n", r"gt.txt:2: not UTF-8"),
-        (b"\n\n", r"gt.txt names no picture"),
-    ],
-)
-def test_a_wrong_list_names_the_line_and_nothing_is_written(run, crops, content, message):
-    (crops / "gt.txt").write_bytes(content)
+def test_a_wrong_list_names_the_line_and_nothing_is_written(run, crops):
+    (crops / "gt.txt").write_bytes(b"a.jpg\tHotel\nd.png\n")
     status, out, err = run("build", crops / "set", "--images", crops / "hr", "--gt", crops / "gt.txt", "--hr_only")
     assert (status, out) == (2, "")
-    assert re.search(message, err)
+    assert err.startswith(f"lmdb_tool.py: {crops / 'gt.txt'}:2: 'd.png' has no label; expected `path<TAB>label`")
     assert not list(crops.glob("set*"))
 
 
-def test_labels_are_cut_at_line_ends_only(run, crops):
-    (crops / "gt.txt").write_bytes("a.jpg\tone\u2028two\x0bthree\r\nd.png\tx\r\n".encode())
+def test_labels_are_stored_as_they_are(run, crops):
+    (crops / "gt.txt").write_bytes('a.jpg\tone\u2028two\x0bthree \r\nd.png, "x"\r\n'.encode())
     assert run("build", crops / "set", "--images", crops / "hr", "--gt", crops / "gt.txt", "--hr_only")[0] == 0
-    assert labels_of(crops / "set", synthetic=True) == ["one\u2028two\x0bthree", "x"]
+    assert labels_of(crops / "set", synthetic=True) == ["one\u2028two\x0bthree ", "x"]
 
 
 def spoil(crops):

@@ -245,7 +245,8 @@ def photos(tmp_path) -> Path:
     lines = []
     for number in range(8):
         cv2.imwrite(str(folder / "images" / f"{number}.jpg"), make_sample(0, number).hr)
-        lines.append(f"images/{number}.jpg{chr(9) if number % 2 else ' '}Word{number}")
+        line = ("images/{0}.jpg Word{0}", "images/{0}.jpg\tWord{0}", 'images/{0}.jpg, "Word{0}"')[number % 3]
+        lines.append(line.format(number))
     (folder / "gt.txt").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
     return folder
 
@@ -262,6 +263,8 @@ def test_photos_go_into_one_split_each(tmp_path, photos, main):
     ("line", "message"),
     [
         ("images/1.jpg", "has no label"),
+        ("images/1.jpg\t ", "has no label"),
+        ('images/1.jpg, ""', "has no label"),
         ("images/nowhere.jpg\tA", "nowhere.jpg is not there"),
         ("gt.txt A", "not a picture"),
     ],
