@@ -39,6 +39,3 @@ install_requirements() {
   "$PYTHON" -m pip install --quiet --disable-pip-version-check "${arguments[@]}"
   touch "$stamp"
 }
-
-# Two processes or threads that spin while they wait steal each other's cores.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
