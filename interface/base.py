@@ -118,7 +118,7 @@ class TextBase:
         return Evaluator(
             readers=build_readers(test.test_model, self.config, self.device),
             device=self.device,
-            cache=ReadingCache(Path(test.cache_dir) if test.cache_dir else None),
+            cache=ReadingCache(Path(test.cache_dir or Path(self.config.TRAIN.ckpt_dir) / ".cache")),
             bootstrap_samples=test.bootstrap_samples,
             psnr_batch_size=test.psnr_batch_size,
             gather=gather_object if self.world_size > 1 else list,

@@ -195,9 +195,11 @@ def _add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> 
         if isinstance(default, bool):
             parser.add_argument(f"--{flag.name}", action=argparse.BooleanOptionalAction, **kwargs)
         elif isinstance(default, list):
-            parser.add_argument(f"--{flag.name}", nargs="+", metavar=flag.metavar, **kwargs)
+            names = CHOICES.get(flag.path)
+            metavar = "{" + ",".join(names) + "}" if names else flag.metavar
+            parser.add_argument(f"--{flag.name}", nargs="+", metavar=metavar, **kwargs)
         else:
-            choices = CHOICES.get(flag.path)
+            choices = tuple(arch_names()) if flag.path == "arch" else CHOICES.get(flag.path)
             metavar = flag.metavar or ("{" + ",".join(choices) + "}" if choices else type(default).__name__.upper())
             parser.add_argument(f"--{flag.name}", metavar=metavar, **kwargs)
 
@@ -303,6 +305,8 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     run = read_yaml(run_file) if run_file else {}
     arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
     known_archs = arch_names()
+    if arch in NOT_YET["arch"]:
+        raise ConfigError(f"--arch {arch} is not built yet; this version has {', '.join(known_archs)}")
     if arch not in known_archs:
         raise ConfigError(f"--arch: unknown network {arch!r}{did_you_mean(str(arch), known_archs)}")
     merge(tree, read_yaml(CONFIGS / f"{arch}.yaml"), f"configs/{arch}.yaml")

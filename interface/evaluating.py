@@ -77,6 +77,8 @@ class Evaluating(TextBase):
 
     def report(self, splits: list[Split], *, weights: Path | None, step: int | None) -> None:
         """Evaluate, show the table, write the report and, with `--vis`, the pictures."""
+        if weights is not None:
+            log.info("weights=%s step=%s", weights, step)
         results = self.evaluate(splits)
         if self.rank:
             return
@@ -119,8 +121,12 @@ class Evaluating(TextBase):
     def output_folder(self, kind: str) -> Path:
         """A new folder for a report or a demo: `--report_dir`, or one in the run folder."""
         named = self.config.TEST.report_dir
-        base = self.folder or (self.resume.folder if self.resume else None)
-        base = base or Path(self.config.TRAIN.ckpt_dir) / self.config.arch
+        train = self.config.TRAIN
+        base = self.folder
+        if base is None and "TRAIN.VAL.vis_dir" in self.settings.given:
+            base = Path(train.ckpt_dir) / train.VAL.vis_dir
+        if base is None:
+            base = self.resume.folder if self.resume else Path(train.ckpt_dir) / self.config.arch
         return free_folder(Path(named) if named else base / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 

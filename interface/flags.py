@@ -78,7 +78,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 # Published values that this program does not know yet.
-NOT_YET = {"TRAIN.voc_type": ("chinese",), "TEST.test_model": ("ASTER", "MORAN"), "MODEL.tpg": ("OPT",)}
+NOT_YET = {
+    "arch": tuple("C3-STISR c3stisr sgenet tsrn tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
+    "TRAIN.voc_type": ("chinese",),
+    "TEST.test_model": ("ASTER", "MORAN"),
+    "MODEL.tpg": ("OPT",),
+}
 
 # Smallest allowed value; the second entry says whether it is itself allowed.
 LOWEST: dict[str, tuple[float, bool]] = {

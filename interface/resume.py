@@ -79,10 +79,9 @@ def open_resume(settings: Settings) -> Resume | None:
         return None
     path = Path(name)
     if not path.exists():
-        runs = sorted(found.parent.name for found in Path(settings.config.TRAIN.ckpt_dir).glob(f"*/{LAST}"))
-        raise FileNotFoundError(
-            f"--resume {name}: nothing there; runs in {settings.config.TRAIN.ckpt_dir}: {', '.join(runs) or 'none'}"
-        )
+        near = path.parent if path.parent.is_dir() else Path(settings.config.TRAIN.ckpt_dir)
+        runs = sorted(found.parent.name for found in near.glob(f"*/{LAST}"))
+        raise FileNotFoundError(f"--resume {name}: nothing there; runs in {near}: {', '.join(runs) or 'none'}")
     if path.is_dir():
         order = (LAST, BEST) if settings.verb == "train" else (BEST, LAST)
         own = next((path / file for file in order if (path / file).is_file()), None)
@@ -90,6 +89,8 @@ def open_resume(settings: Settings) -> Resume | None:
             raise CheckpointError(
                 f"--resume {name}: no {LAST} or {BEST} of this program and no published model_best*.pth in this folder"
             )
+        if own is not None and own.name != order[0]:
+            log.warning("%s has no %s, so %s is used", path, order[0], own.name)
         path = own or path
     if path.is_file():
         loaded = read_any(path)
@@ -115,7 +116,7 @@ def _adopt_options(settings: Settings, resume: Resume) -> None:
         if key not in known or known[key] == value or (key in SHARING and one_stage):
             continue
         if key in settings.given and key.startswith(IDENTITY):
-            if settings.verb == "train":
+            if settings.verb == "train" or key == "arch":
                 raise CheckpointError(
                     f"{resume.path} was made with {key} = {value}, but {known[key]} is asked for; leave it out"
                 )

@@ -61,6 +61,8 @@ class TextSR(Evaluating):
         Raises:
             StopRequested: a signal came; the step it came in is complete, a validation may not be.
         """
+        if self.step >= self.total_steps:
+            log.warning("already at step %d of %d; give more --steps to train on", self.step, self.total_steps)
         self.validate_if_due()  # a signal may have cut the validation of the step that was saved
         for batches in self.steps_left():
             self.train_step(batches)
