@@ -79,9 +79,9 @@ def open_resume(settings: Settings) -> Resume | None:
         return None
     path = Path(name)
     if not path.exists():
-        near = path.parent if path.parent.is_dir() else Path(settings.config.TRAIN.ckpt_dir)
-        runs = sorted(found.parent.name for found in near.glob(f"*/{LAST}"))
-        raise FileNotFoundError(f"--resume {name}: nothing there; runs in {near}: {', '.join(runs) or 'none'}")
+        places = {path.parent, Path(settings.config.TRAIN.ckpt_dir)}
+        runs = sorted(str(found.parent) for place in places for found in place.glob(f"*/{LAST}"))
+        raise FileNotFoundError(f"--resume {name}: nothing there; runs found: {', '.join(runs) or 'none'}")
     if path.is_dir():
         order = (LAST, BEST) if settings.verb == "train" else (BEST, LAST)
         own = next((path / file for file in order if (path / file).is_file()), None)

@@ -484,7 +484,7 @@ def test_published_weights_of_other_options_are_refused_with_advice(tmp_path):
 def test_a_resume_that_names_nothing_lists_the_runs(tmp_path):
     (tmp_path / "ckpt" / "mine").mkdir(parents=True)
     (tmp_path / "ckpt" / "mine" / "last.pth").touch()
-    with pytest.raises(FileNotFoundError, match=r"nothing there; runs in .*: mine"):
+    with pytest.raises(FileNotFoundError, match=r"nothing there; runs found: .*mine"):
         task([*LIGHT, "--resume", tmp_path / "no", "--ckpt_dir", tmp_path / "ckpt"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"no last\.pth or best\.pth"):

@@ -176,3 +176,21 @@ def test_testing_on_training_data_is_said(tiny, tiny_dir):
     selection = json.loads(Path("r/report.json").read_text())["selection"]
     assert selection["on"] == "test"
     assert "trained on" in selection["note"]
+
+
+def test_a_test_says_what_it_evaluates_and_writes_where_it_is_told(tiny, tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
+    (folder / "best.pth").unlink()
+    run([*tiny, "--go_test", "--resume", folder, "--vis_dir", "elsewhere"])
+    assert "has no best.pth, so last.pth is used" in caplog.text
+    assert "step=2" in caplog.text
+    assert list((tmp_path / "ckpt" / "elsewhere").glob("report-*/report.html"))
+    assert not list((tmp_path / "ckpt").glob("**/*.json.tmp"))
+    with pytest.raises(CheckpointError, match="made with arch = tinynet"):
+        task(["--arch", "bicubic", "--go_test", "--resume", folder])
+
+
+def test_networks_of_later_versions_are_known_by_name():
+    with pytest.raises(ConfigError, match="tatt is not built yet"):
+        load_settings(["--arch", "tatt"])
