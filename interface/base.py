@@ -61,7 +61,7 @@ class TextBase:
         system: networks within their recipe; `engine` is the same, wrapped for precision and distribution.
         spec: how pictures are read.
         step: optimizer steps done; epoch, position: where the next batch lies in the training data.
-        best: {"score": [...], "step": n} of the best validation so far, or None.
+        best: {"score": [...], "step": n, "rule": what it depends on} of the best validation so far, or None.
         folder: the run folder, once it is claimed.
     """
 

@@ -211,30 +211,22 @@ def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if not LEFTOVERS.search(key)}
 
 
-def load_weights(
-    module: nn.Module,
-    state: Mapping[str, Tensor],
-    source: str | Path,
-    published: Mapping[str, torch.Size] | None = None,
-) -> None:
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Load a state dict strictly, and say what does not fit.
 
     Only BatchNorm's counters may be missing (old files have none), and only what the published network holds but never
-    uses may be there beyond the module's own keys.
+    uses may be there beyond the module's own keys (its `published_shapes()` or `unused_published_keys` say what).
 
     Args:
         module: takes the weights.
         state: keys and tensors.
         source: file name, for messages.
-        published: all keys and shapes of the published network, where it has more than `module`; by default those of
-            the module's own `published_shapes()`.
 
     Raises:
         CheckpointError: keys are missing or left over, or a shape differs.
     """
     own = module.state_dict()
-    if published is None:
-        published = module.published_shapes() if hasattr(module, "published_shapes") else {}  # type: ignore[operator]
+    published = module.published_shapes() if hasattr(module, "published_shapes") else {}  # type: ignore[operator]
     unused = set(getattr(module, "unused_published_keys", ())) | (set(published) - set(own))
     missing = [key for key in own if key not in state and not COUNTERS.search(key)]
     extra = [key for key in state if key not in own and key not in unused]

@@ -11,6 +11,7 @@ from interface.evaluation import BICUBIC, HR, LR, averages, stage_rows
 from interface.provenance import command, environment
 from interface.readers import Reader
 from interface.resume import BEST, Resume
+from model import model_spec
 
 OPTIMISTIC = "best.pth was chosen on the test sets, as the published programs do: the result is optimistic."
 
@@ -53,6 +54,7 @@ def describe(
         "environment": environment(device),
         "system": {
             "arch": config.arch,
+            "paper": model_spec(config.arch).paper or None,
             "stages": stages,
             "weights": str(weights) if weights else None,
             "step": step,

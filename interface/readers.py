@@ -76,9 +76,10 @@ def _ppocr(config: EasyDict, device: torch.device) -> Reader:
 class ReadingCache:
     """Readings of pictures that no training changes (LR, bicubic, HR), kept on disk as JSON.
 
+    A file belongs to one reader (by fingerprint), one data set as this run prepares it, and one kind of picture.
+
     Attributes:
         folder: where the files lie; None keeps nothing.
-        key: what the readings depend on, beside the reader: data set, sizes, picture.
     """
 
     folder: Path | None

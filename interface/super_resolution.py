@@ -191,7 +191,6 @@ class TextSR(Evaluating):
         if self.step and self.step % interval == 0 and self.validated != self.step:
             self.validate()
 
-
     def _bar(self) -> Progress:
         return Progress(self.total_steps, unit="step", start=self.step, text=self.config.arch, show=self.rank == 0)
 

@@ -6,9 +6,6 @@ Differences: one function gives the scalar (TSRN, TPGSR) and the per-sample form
 per-sample form cannot run without its gradient term, here its weight may be 0.
 """
 
-from typing import Literal
-
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -76,34 +73,3 @@ def gradient_profile(sr: Tensor, hr: Tensor) -> Tensor:
     check_same_shape(sr, hr)
     difference = gradient_magnitude(sr[:, :RGB]) - gradient_magnitude(hr[:, :RGB])
     return difference.abs().flatten(1).mean(1)
-
-
-def image_loss(
-    sr: Tensor,
-    hr: Tensor,
-    *,
-    mse_weight: float = 20.0,
-    gradient_weight: float = 1e-4,
-    reduction: Literal["mean", "none"] = "mean",
-) -> Tensor:
-    """Weighted sum of `squared_error` and `gradient_profile`; the default weights are the published ones.
-
-    Args:
-        sr: (N, >=3, H, W), any range.
-        hr: (N, >=3, H, W), [0, 1].
-        mse_weight: factor of the squared error.
-        gradient_weight: factor of the gradient profile; with 0 it is not computed.
-        reduction: "mean" for one scalar (TSRN, TPGSR), "none" for one value per sample (TATT, RTSRN).
-
-    Returns:
-        () or (N,) float32.
-
-    Raises:
-        ValueError: the shapes differ, or an unknown reduction.
-    """
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"unknown reduction {reduction!r}; known: 'mean', 'none'")
-    loss = mse_weight * squared_error(sr, hr)
-    if gradient_weight:
-        loss = loss + gradient_weight * gradient_profile(sr, hr)
-    return torch.mean(loss) if reduction == "mean" else loss

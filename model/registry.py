@@ -10,28 +10,14 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes a second to import, and a name can be looked up without it
     from torch import nn
 
 Builder = Callable[..., "nn.Module"]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of trained weights and where its numbers come from."""
-
-    file: str
-    """Name below the folder of weights."""
-    sha256: str
-    source: str
-    """Address of the file."""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    """`{"easy/crnn": 65.6}`: what the file is known to reach."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +29,6 @@ class ModelSpec:
     system: str
     """The training recipe (`interface/systems`)."""
     paper: str
-    weights: Mapping[str, Weights] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -55,15 +40,12 @@ _SPECS: dict[str, ModelSpec] = {}
 _scanned = False
 
 
-def register_model(
-    *, system: str = "plain", paper: str = "", weights: Mapping[str, Weights] | None = None
-) -> Callable[[Builder], Builder]:
+def register_model(*, system: str = "plain", paper: str = "") -> Callable[[Builder], Builder]:
     """Decorate a builder: its `__name__` becomes a model name.
 
     Args:
         system: name of the training recipe.
         paper: address of the paper.
-        weights: trained weights by a short name.
 
     Raises:
         ValueError: the name is taken.
@@ -76,8 +58,7 @@ def register_model(
             raise ValueError(
                 f"model {name!r} of {builder.__module__} is already registered by {taken}; rename one of the builders"
             )
-        known = MappingProxyType(dict(weights or {}))
-        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper, weights=known)
+        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper)
         return builder
 
     return register

@@ -49,9 +49,6 @@ class RTSRN(nn.Module):
         ValueError: an argument has no meaning.
     """
 
-    optional_keys = r"\.num_batches_tracked$"
-    """Regular expression of the keys that a checkpoint may lack: counters that nothing here reads."""
-
     def __init__(
         self,
         *,

@@ -176,9 +176,7 @@ class Clues(System):
         student.train(self.training)
         return reading
 
-    def _linguistic_clue(
-        self, network: Any, reading: Tensor, labels: list[str]
-    ) -> tuple[Tensor | None, Losses]:
+    def _linguistic_clue(self, network: Any, reading: Tensor, labels: list[str]) -> tuple[Tensor | None, Losses]:
         """What the language model makes of the student's reading (N, T, K), and its own loss."""
         if not self.linguistic:
             return None, {}

@@ -24,9 +24,6 @@ class CRNN(nn.Module):
         hidden_size: features of one direction of an LSTM.
     """
 
-    optional_keys = r"\.num_batches_tracked$"
-    """Regular expression of the keys that an older file may lack: counters that nothing here reads."""
-
     def __init__(self, *, charset: str = ALPHANUMERIC, num_classes: int | None = None, hidden_size: int = 256) -> None:
         super().__init__()
         if num_classes not in (None, len(charset) + 1):

@@ -113,9 +113,7 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
         """(N, T, D), (N, P, D) -> (N, T, D) and the map (N, heads, T, P), rows sum to 1, before dropout."""
-        q, k, v = (
-            self._split(linear(x)) for linear, x in zip(self.linears, (query, memory, memory), strict=False)
-        )
+        q, k, v = (self._split(linear(x)) for linear, x in zip(self.linears, (query, memory, memory), strict=False))
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         if causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)

@@ -15,7 +15,7 @@ from model.blocks.upsample import UpsampleBlock
 from model.language.bcn import BCN
 from model.recognizer.crnn import CRNN
 from model.rtsrn import RTSRN, RecurrentBlock, interpret
-from tests.parity.vectors import Case, assert_close, handles, seeded_image
+from tests.parity.vectors import Case, assert_close, handles, seeded_image, without_dropout
 
 MODULE, NETWORK, TRAIN, SLICES, TPS = 1e-5, 1e-4, 1e-3, 5e-3, 1e-3
 
@@ -86,15 +86,6 @@ def recorded(**modules: nn.Module) -> Iterator[dict[str, Tensor]]:
     yield seen
     for hook in hooks:
         hook.remove()
-
-
-def without_dropout(network: nn.Module) -> nn.Module:
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, nn.MultiheadAttention):
-            module.dropout = 0.0
-    return network
 
 
 @handles("rtsrn/infoGen", "rtsrn/infoGen_ling", "rtsrn/infoGen_visual")

@@ -12,7 +12,7 @@ from interface.systems.clues import Clues
 from loss.text_focus import TextFocus
 from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
-from tests.parity.vectors import Case, assert_close, handles
+from tests.parity.vectors import Case, assert_close, handles, without_dropout
 
 PUBLISHED = "--arch rtsrn --STN --mask --triple_clues --text_focus --lca --use_distill --sr_share --stu_iter 1"
 
@@ -20,18 +20,6 @@ PUBLISHED = "--arch rtsrn --STN --mask --triple_clues --text_focus --lca --use_d
 def _load(module: nn.Module, state: dict[str, torch.Tensor]) -> nn.Module:
     own = module.state_dict()
     module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
-    return module
-
-
-def _without_dropout(module: nn.Module) -> nn.Module:
-    for part in module.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        if isinstance(part, nn.MultiheadAttention):
-            part.dropout = 0.0
-        for name in ("dropout", "drop"):
-            if isinstance(getattr(part, name, None), float):
-                setattr(part, name, 0.0)
     return module
 
 
@@ -53,7 +41,7 @@ def _system(case: Case) -> Clues:
         teacher=teacher,
         config=config,
     )
-    _without_dropout(system)
+    without_dropout(system)
     return system.train()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROOT = Path(os.environ.get("STISR_VECTORS") or Path(__file__).parents[1] / "vectors")
 
@@ -89,7 +89,7 @@ class Case:
         for full_key, shape in self.shapes.items():
             if not full_key.startswith(part):
                 continue
-            key = full_key[len(part):]
+            key = full_key[len(part) :]
             if not key.startswith(prefix) or key in constant or key.endswith("num_batches_tracked"):
                 continue
             override = self.inputs.get(f"state:{key}")
@@ -99,7 +99,7 @@ class Case:
                 value = value * np.float32(self.meta.get("scale", {}).get(key, 1.0))
                 if f"add:{key}" in self.inputs:
                     value = value + self.inputs[f"add:{key}"]
-            state[key[len(prefix):]] = torch.from_numpy(np.array(value, dtype=np.float32))
+            state[key[len(prefix) :]] = torch.from_numpy(np.array(value, dtype=np.float32))
         return state
 
 
@@ -118,6 +118,16 @@ def load_case(path: Path) -> Case:
         outputs=outputs,
         meta=meta,
     )
+
+
+def without_dropout(module: nn.Module) -> nn.Module:
+    """Set every dropout probability to 0, as the reference runs in training mode did."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+    return module
 
 
 def assert_close(actual: Tensor | float, expected: Tensor, *, atol: float, rtol: float = 0.0, what: str = "") -> None:
