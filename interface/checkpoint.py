@@ -8,6 +8,7 @@ import hashlib
 import os
 import pickle
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,10 +85,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` with its digest, atomically."""
+    """Write `state` with its digest, atomically.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; an older file of that name is unharmed.
+    """
     whole = {"format": FORMAT, **state}
     whole[DIGEST] = content_digest(whole)
-    write_atomically(path, lambda temporary: torch.save(whole, temporary))
+    try:
+        write_atomically(path, lambda temporary: torch.save(whole, temporary))
+    except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as RuntimeError
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"{path} cannot be written ({str(error).splitlines()[0]}); {free / 2**20:.0f} MiB are free there. What was "
+            "saved before is unharmed: make room and go on with --resume"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

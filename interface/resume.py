@@ -14,7 +14,7 @@ from interface.checkpoint import (
     read_any,
     verified,
 )
-from interface.config import FREE, Settings, flatten, put, resumed_config
+from interface.config import FREE, Settings, check, coerce, flatten, put, resumed_config
 from interface.systems.base import System
 
 log = logging.getLogger(__name__)
@@ -95,10 +95,30 @@ def open_resume(settings: Settings) -> Resume | None:
     if path.is_file():
         loaded = read_any(path)
         if isinstance(loaded, dict) and DIGEST in loaded:
-            resume = Resume(path, verified(loaded, path))
+            resume = Resume(path, _complete(verified(loaded, path), path))
             _adopt_options(settings, resume)
             return resume
     return Resume(path, None)
+
+
+# What a checkpoint of a run holds; a digest proves that a file is whole, not that it comes from here.
+CONTENT: dict[str, type] = {
+    "system": dict,
+    "optimizers": dict,
+    "step": int,
+    "epoch": int,
+    "position": int,
+    "validated": int,
+    "rng": list,
+    "config": dict,
+}
+
+
+def _complete(state: dict[str, Any], path: Path) -> dict[str, Any]:
+    wrong = [name for name, kind in CONTENT.items() if not isinstance(state.get(name), kind)]
+    if wrong or "best" not in state or "scaler" not in state:
+        raise CheckpointError(f"{path} is not the state of a run: it lacks {', '.join(wrong) or 'best or scaler'}")
+    return state
 
 
 def _adopt_options(settings: Settings, resume: Resume) -> None:
@@ -112,9 +132,10 @@ def _adopt_options(settings: Settings, resume: Resume) -> None:
     saved = dict(flatten(resume.state["config"]))
     whole = resumed_config(settings.config.TRAIN.resume) is None
     one_stage = saved.get("MODEL.stu_iter") == 1
-    for key, value in saved.items():
-        if key not in known or known[key] == value or (key in SHARING and one_stage):
+    for key, stored in saved.items():
+        if key not in known or known[key] == stored or (key in SHARING and one_stage):
             continue
+        value = coerce(key, stored, known[key], str(resume.path))
         if key in settings.given and key.startswith(IDENTITY):
             if settings.verb == "train" or key == "arch":
                 raise CheckpointError(
@@ -124,3 +145,4 @@ def _adopt_options(settings: Settings, resume: Resume) -> None:
             put(settings.config, key, value)
         elif key not in settings.given and (key.startswith(IDENTITY) or (whole and not key.startswith(FREE))):
             put(settings.config, key, value)
+    check(settings)

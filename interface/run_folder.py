@@ -46,8 +46,17 @@ def prepare_folder(folder: Path, config: EasyDict, step: int) -> None:
     saved["TRAIN"]["resume"] = saved["TRAIN"]["VAL"]["vis_dir"] = ""
     path, text = folder / RUN_CONFIG, to_yaml(saved)
     if path.is_file() and path.read_text(encoding="utf-8") != text:
-        path.replace(folder / f"config-until-step-{step}.yaml")
+        path.replace(free_name(folder / f"config-until-step-{step}.yaml"))
     write_atomically(path, lambda temporary: write_text(temporary, text))
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or the first of `stem-2`, `stem-3`, ... that is not there."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
 
 
 def free_folder(folder: Path) -> Path:

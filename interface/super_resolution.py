@@ -18,6 +18,7 @@ from interface.logger import Progress, pairs
 from interface.meter import GRAD_NORM, Meter
 from interface.provenance import command
 from interface.resume import BEST, LAST
+from interface.run_folder import free_name
 from interface.state import StopSignals, seed_everything
 from interface.visualize import grid, strip
 
@@ -229,7 +230,7 @@ class TextSR(Evaluating):
         assert self.folder is not None, "claim_folder comes first"
         file = self.folder / BEST
         if self.best is not None and self.best["rule"] != self.selection_rule() and file.is_file():
-            kept = self.folder / f"best-{self.best['step']}.pth"
+            kept = free_name(self.folder / f"best-{self.best['step']}.pth")
             log.warning("validation has changed, so the best model is chosen anew; the old one is kept: %s", kept)
             if self.rank == 0:
                 file.replace(kept)

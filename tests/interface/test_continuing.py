@@ -2,14 +2,17 @@
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 
-from interface.checkpoint import CheckpointError, load_checkpoint, read_weights
+from interface.checkpoint import CheckpointError, load_checkpoint, read_weights, save_checkpoint
 from interface.config import ConfigError, load_settings
 from interface.readers import Reader, ReadingCache
+from interface.run_folder import free_name
 from tests.interface.helpers import LIGHT, TINY, assert_identical, register_tiny, run, task
 
 
@@ -194,3 +197,46 @@ def test_a_test_says_what_it_evaluates_and_writes_where_it_is_told(tiny, tmp_pat
 def test_networks_of_later_versions_are_known_by_name():
     with pytest.raises(ConfigError, match="tatt is not built yet"):
         load_settings(["--arch", "tatt"])
+
+
+def test_a_full_disk_is_said_and_spares_what_was_saved(tmp_path):
+    file = tmp_path / "last.pth"
+    save_checkpoint(file, {"a": torch.zeros(10)})
+    before = file.read_bytes()
+    child = os.fork()
+    if not child:  # a limit on the size of files, in a process of its own, is a disk that fills up
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            save_checkpoint(file, {"a": torch.zeros(1_000_000)})
+        except OSError as error:
+            os._exit(42 if "MiB are free" in str(error) and "unharmed" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pth"]
+
+
+@pytest.mark.parametrize("lost", ["system", "optimizers", "rng", "config", "best"])
+def test_a_file_with_a_digest_is_not_taken_for_a_run(tiny, tmp_path, lost):
+    folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
+    state = load_checkpoint(folder / "last.pth")
+    del state[lost]
+    save_checkpoint(tmp_path / "last.pth", state)
+    with pytest.raises(CheckpointError, match="not the state of a run"):
+        task(["--device", "cpu", "--resume", tmp_path / "last.pth"])
+
+
+def test_options_from_a_checkpoint_are_checked_like_any_others(tiny, tmp_path):
+    folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
+    state = load_checkpoint(folder / "last.pth")
+    state["config"]["MODEL"]["srb"] = "many"
+    save_checkpoint(tmp_path / "last.pth", state)
+    with pytest.raises(ConfigError, match=r"MODEL\.srb is 'many'; a whole number"):
+        task(["--device", "cpu", "--resume", tmp_path / "last.pth"])
+
+
+def test_kept_files_never_replace_each_other(tmp_path):
+    assert free_name(tmp_path / "best-2.pth").name == "best-2.pth"
+    (tmp_path / "best-2.pth").touch()
+    assert free_name(tmp_path / "best-2.pth").name == "best-2-2.pth"
