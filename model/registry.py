@@ -8,8 +8,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class ModelSpec:
     system: str
     """The training recipe (`interface/systems`)."""
     paper: str
+    signature: tuple[str, ...] = ()
+    """Patterns that tell this network by its state keys, see `register_model`."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -40,12 +43,17 @@ _SPECS: dict[str, ModelSpec] = {}
 _scanned = False
 
 
-def register_model(*, system: str = "plain", paper: str = "") -> Callable[[Builder], Builder]:
+def register_model(
+    *, system: str = "plain", paper: str = "", signature: str | tuple[str, ...] = ()
+) -> Callable[[Builder], Builder]:
     """Decorate a builder: its `__name__` becomes a model name.
 
     Args:
         system: name of the training recipe.
         paper: address of the paper.
+        signature: a regular expression that a state key of this network matches (`re.search`) and no key of another
+            network does. Where none does it alone, several, each of which a key matches; one that begins with "!" must
+            match no key, for networks whose keys are a part of another's.
 
     Raises:
         ValueError: the name is taken.
@@ -58,7 +66,8 @@ def register_model(*, system: str = "plain", paper: str = "") -> Callable[[Build
             raise ValueError(
                 f"model {name!r} of {builder.__module__} is already registered by {taken}; rename one of the builders"
             )
-        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper)
+        patterns = (signature,) if isinstance(signature, str) else signature
+        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper, signature=patterns)
         return builder
 
     return register
@@ -80,6 +89,26 @@ def model_spec(name: str) -> ModelSpec:
     if name not in _SPECS:
         raise ValueError(f"unknown model {name!r}{_hint(name, _SPECS)}")
     return _SPECS[name]
+
+
+def identify(keys: Iterable[str]) -> str | None:
+    """Return the name of the network that has these state keys.
+
+    Args:
+        keys: those of the network alone, without a prefix such as `module.`.
+
+    Returns:
+        None if no signature fits, or more than one.
+    """
+    _scan()
+    keys = list(keys)
+
+    def fits(pattern: str) -> bool:
+        wanted = not pattern.startswith("!")
+        return any(re.search(pattern.removeprefix("!"), key) for key in keys) == wanted
+
+    found = [name for name, spec in _SPECS.items() if spec.signature and all(map(fits, spec.signature))]
+    return found[0] if len(found) == 1 else None
 
 
 def build_model(name: str, **kwargs: Any) -> "nn.Module":
@@ -104,17 +133,22 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
-def _keywords(builder: Builder) -> dict[str, inspect.Parameter]:
-    """The keyword parameters of a builder; `**kwargs` stands for those of the class it returns."""
+def _keywords(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword parameters of a builder or class.
+
+    `**kwargs` of a builder stands for those of the class it returns, that of a class for those of its base.
+    """
     keywords: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(builder).parameters.values():
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             keywords[parameter.name] = parameter
-            continue
-        network = typing.get_type_hints(builder).get("return")
-        if not inspect.isclass(network):
-            raise TypeError(f"the builder {builder.__name__} takes **kwargs, so it must name the class it returns")
-        keywords |= inspect.signature(network).parameters
+        elif inspect.isclass(builder):
+            keywords |= _keywords(builder.__mro__[1])
+        else:
+            network = typing.get_type_hints(builder).get("return")
+            if not inspect.isclass(network):
+                raise TypeError(f"the builder {builder.__name__} takes **kwargs, so it must name the class it returns")
+            keywords |= _keywords(network)
     return keywords
 
 

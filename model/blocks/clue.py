@@ -1,8 +1,8 @@
-"""From text to picture: a text clue becomes a feature map, is attended to, and is fused with a second one.
+"""From text to picture: a text clue becomes a feature map, is attended to, and is fused with one or two others.
 
 Paper: C3-STISR, https://arxiv.org/abs/2204.14044; the interpreter is TPGSR's, https://arxiv.org/abs/2106.15368.
 Key names are those of published RTSRN checkpoints. Differences: the interpreter does not return its dummy second
-value, and the third gate, which the published network holds but never calls, is optional.
+value; the published network holds a third gate but fuses two clues, here the third is optional.
 """
 
 import torch
@@ -35,6 +35,11 @@ class TextInterpreter(nn.Module):
         x = self.bn2(self.tconv2(x)).relu()
         x = self.bn3(self.tconv3(x)).relu()
         return self.bn4(self.tconv4(x)).relu()
+
+
+def interpret(interpreter: nn.Module, clue: Tensor, size: tuple[int, int]) -> Tensor:
+    """Make a clue (N, num_classes, 1, T) a map (N, out_channels, *size)."""
+    return F.interpolate(interpreter(clue), size, mode="bilinear", align_corners=True)
 
 
 class ClueAttention(nn.Module):
@@ -84,26 +89,32 @@ class ClueAttention(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Two clue maps (N, C, H, W) and an image map of the same shape -> their blend (N, C, H, W), pixel by pixel.
+    """Clue maps (N, C, H, W) and an image map of the same shape -> their blend (N, C, H, W), pixel by pixel (Eq. 6).
 
     Args:
         channels: C.
-        unused_gate: also hold the parameters of the third gate of published checkpoints.
+        clues: how many maps are blended, 2 or 3.
+        unused_gate: with two clues, also hold the parameters of the third gate of published checkpoints.
     """
 
-    def __init__(self, channels: int = 32, *, unused_gate: bool = False) -> None:
+    def __init__(self, channels: int = 32, *, clues: int = 2, unused_gate: bool = False) -> None:
         super().__init__()
+        assert clues in (2, 3)
+        self.clues = clues
         self.gated1 = _gate(2 * channels)
         self.gated2 = _gate(2 * channels)
-        if unused_gate:
+        if clues == 3 or unused_gate:
             self.gated3 = _gate(2 * channels)
-        self.compress = nn.Sequential(nn.LeakyReLU(0.2), WeightNormConv2d(4 * channels, 2 * channels, 1, bias=False))
+        mixing = WeightNormConv2d(2 * clues * channels, clues * channels, 1, bias=False)
+        self.compress = nn.Sequential(nn.LeakyReLU(0.2), mixing)
 
-    def forward(self, center: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Blend `first` and `second` by what each says together with the image features `center`."""
-        gates = [self.gated1(torch.cat([center, first], dim=1)), self.gated2(torch.cat([center, second], dim=1))]
-        share = self.compress(torch.cat(gates, dim=1)).unflatten(1, (2, -1)).softmax(dim=1)
-        return first * share[:, 0] + second * share[:, 1]
+    def forward(self, center: Tensor, *clues: Tensor) -> Tensor:
+        """Blend the clues by what each says together with the image features `center`."""
+        gates = (self.gated1, self.gated2, self.gated3) if self.clues == 3 else (self.gated1, self.gated2)
+        seen = [gate(torch.cat([center, clue], dim=1)) for gate, clue in zip(gates, clues, strict=True)]
+        shares = self.compress(torch.cat(seen, dim=1)).unflatten(1, (self.clues, -1)).softmax(dim=1).unbind(dim=1)
+        first, *others = (clue * share for clue, share in zip(clues, shares, strict=True))
+        return sum(others, start=first)
 
 
 def _gate(channels: int) -> nn.Sequential:

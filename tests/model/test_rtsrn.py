@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from model import identify
 from model.rtsrn import RTSRN
 from tests.model.published import RTSRN as VARIANTS
 from tests.model.published import table
@@ -26,6 +27,7 @@ def test_the_published_network_has_the_published_keys(name):
     assert sum(value.numel() for value in parameters.values()) == count
     state = network.state_dict()
     assert list(state) == list(keys)
+    assert identify(keys) == "rtsrn"
     for key, (shape, kind) in keys.items():
         assert tuple(state[key].shape) == shape, key
         assert (kind == "param") == (key in parameters), key

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.blocks.clue import ClueAttention, GatedFusion, TextInterpreter
+from model.blocks.clue import ClueAttention, GatedFusion, TextInterpreter, interpret
 from model.blocks.deform import DeformFuser
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.upsample import UpsampleBlock
 from model.language.bcn import BCN
 from model.recognizer.crnn import CRNN
-from model.rtsrn import RTSRN, RecurrentBlock, interpret
+from model.rtsrn import RTSRN, RecurrentBlock
 from tests.parity.vectors import Case, assert_close, handles, seeded_image, without_dropout
 
 MODULE, NETWORK, TRAIN, SLICES, TPS = 1e-5, 1e-4, 1e-3, 5e-3, 1e-3
