@@ -177,6 +177,11 @@ class WordPairs(Dataset):
             self._samples[index] = sample
         return [kept for index in indices if (kept := self._samples[index]) is not None]
 
+    def longest_label(self) -> int:
+        """Characters of the longest filtered label."""
+        places = (self._locate(index) for index in range(len(self)))
+        return max(len(filter_text(source.label(local), self.voc_type)) for source, local in places)
+
     def fingerprint(self) -> str:
         """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""
         digest = hashlib.sha256()

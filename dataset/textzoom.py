@@ -259,6 +259,13 @@ class TextZoomLMDB(LmdbFolder):
         except UnicodeDecodeError as error:
             raise CorruptSampleError(f"{key_of('label', index).decode()} is not UTF-8: {error}") from error
 
+    def label(self, index: int) -> str:
+        """The label of sample `index` (0-based) as stored, without touching its pictures; empty if it is damaged."""
+        try:
+            return (self.get(key_of("label", index)) or b"").decode("utf-8", errors="ignore")
+        except CorruptSampleError:
+            return ""
+
     def images(self, raw: RawSample) -> tuple[Image.Image, Image.Image]:
         """(HR, LR) of a sample as RGB pictures of their stored sizes.
 

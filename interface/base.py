@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from interface.checkpoint import load_checkpoint, save_checkpoint
 from interface.config import Settings, changed_options, plain
-from interface.data import loader_spec
+from interface.data import cache_folder, loader_spec
 from interface.evaluation import Evaluator
 from interface.logger import RunLog, log_to_file, setup_logging
 from interface.optim import build_optimizer, learning_rate, release_learning_rate
@@ -98,6 +98,7 @@ class TextBase:
         self.system.to(self.device)
         # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
         self.system.to(memory_format=torch.channels_last)
+        self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
 
     def build_trained_system(self) -> None:
         """The system with the weights of `--resume`, for tests and demos.
@@ -118,7 +119,7 @@ class TextBase:
         return Evaluator(
             readers=build_readers(test.test_model, self.config, self.device),
             device=self.device,
-            cache=ReadingCache(Path(test.cache_dir or Path(self.config.TRAIN.ckpt_dir) / ".cache")),
+            cache=ReadingCache(cache_folder(self.config)),
             bootstrap_samples=test.bootstrap_samples,
             psnr_batch_size=test.psnr_batch_size,
             gather=gather_object if self.world_size > 1 else list,
@@ -171,6 +172,7 @@ class TextBase:
     def save(self, name: str) -> None:
         """Write the whole state of the run to a file of the run folder; every process must call it."""
         assert self.folder is not None, "claim_folder comes first"
+        self.system.targets.sync()
         generators = gather_object([rng_state()]) if self.world_size > 1 else [rng_state()]
         if self.rank == 0:
             scaler = self.accelerator.scaler

@@ -305,6 +305,10 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     run = read_yaml(run_file) if run_file else {}
     arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
     known_archs = arch_names()
+    spelled = re.sub(r"[^a-z0-9]", "", str(arch).lower())  # published programs write some in capitals, with a hyphen
+    if arch not in known_archs and spelled in known_archs:
+        notes.append(f"--arch {arch} is taken as {spelled}; what it is: configs/{spelled}.yaml")
+        arch = spelled
     if arch in NOT_YET["arch"]:
         raise ConfigError(f"--arch {arch} is not built yet; this version has {', '.join(known_archs)}")
     if arch not in known_archs:
@@ -354,13 +358,45 @@ def check(settings: Settings) -> None:
     vis_dir = train.VAL.vis_dir
     if vis_dir and (Path(vis_dir).is_absolute() or ".." in Path(vis_dir).parts):
         raise ConfigError(f"--vis_dir {vis_dir!r} is a name below {train.ckpt_dir}; choose the place with --ckpt_dir")
-    if settings.verb == "train" and config.LOSS.use_distill and model.tpg_pretrained == "random":
+    _check_clues(settings)
+    if config.LOSS.ssim_loss and min(train.width, train.height) < 11:
+        raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
+
+
+def _check_clues(settings: Settings) -> None:
+    """What the text clues of a system need."""
+    loss, model = settings.config.LOSS, settings.config.MODEL
+    untrained = settings.verb == "train" and model.tpg_pretrained == "random"
+    if untrained and loss.use_distill:
         raise ConfigError(
             "--use_distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights with "
             "--tpg_pretrained FILE, or leave --use_distill out (--use_label trains the student by the labels)"
         )
-    if config.LOSS.ssim_loss and min(train.width, train.height) < 11:
-        raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
+    if untrained and loss.language == "distill":
+        raise ConfigError(
+            "--language_loss distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights "
+            "with --tpg_pretrained FILE, or use --language_loss ctc, which needs the labels alone"
+        )
+    asked = {"--visual_clue": model.visual_clue, "--language_model": model.language_model}
+    asked["--language_loss distill"] = loss.language == "distill"
+    for flag, on in asked.items():
+        if on and not model.triple_clues:
+            raise ConfigError(f"{flag} works beside the linguistic clue; add --triple_clues, or leave it out")
+
+
+def switch_arch(settings: Settings, arch: str) -> None:
+    """Go on with another network, and the options of its file that the user did not set.
+
+    Raises:
+        ConfigError: they contradict what the user set.
+    """
+    tree = plain(settings.config)
+    known = dict(flatten(tree))
+    for path, value in flatten(read_yaml(CONFIGS / f"{arch}.yaml")):
+        if path not in settings.given:
+            put(settings.config, path, coerce(path, value, known[path], f"configs/{arch}.yaml"))
+    settings.config.arch = arch
+    check(settings)
 
 
 # Options that do not change what a training step computes.

@@ -1,9 +1,12 @@
 """Data sets of a run: what is trained on, what chooses `best.pth`, what is tested on."""
 
+from pathlib import Path
+
 from easydict import EasyDict
 
-from dataset.loading import LoaderSpec, PairLoader, build_loader, split_held_out, split_names
+from dataset.loading import LoaderSpec, PairLoader, WordPairs, build_loader, split_held_out, split_names
 from interface.evaluation import Split
+from interface.targets import TargetCache, Targets, memory_share
 
 HELD_OUT = "held_out"
 
@@ -48,6 +51,40 @@ def training_data(config: EasyDict, spec: LoaderSpec) -> tuple[PairLoader, list[
     return build_loader(pairs, spec, train=True), splits
 
 
+def cache_folder(config: EasyDict) -> Path:
+    """Where values that no training changes are kept for later runs."""
+    return Path(config.TEST.cache_dir or Path(config.TRAIN.ckpt_dir) / ".cache")
+
+
+def target_cache(config: EasyDict, pairs: WordPairs, spec: LoaderSpec, *, processes: int) -> Targets:
+    """Where a system keeps what its frozen networks make of the training samples; see `TRAIN.target_cache`.
+
+    Args:
+        config: the configuration.
+        pairs: the training data.
+        spec: how it is read.
+        processes: of this run on this machine, each of which keeps its own in memory.
+    """
+    train = config.TRAIN
+    if train.target_cache == "none":
+        return Targets()
+    folder, limit = None, train.target_cache_gb * 2**30
+    key = ""
+    if train.target_cache == "disk":
+        folder = cache_folder(config) / "targets"
+        key = f"{pairs.fingerprint()} {_prepared(spec)} {spec.mask} {spec.voc_type} {train.mixed_precision}"
+    else:
+        limit = min(limit / processes, memory_share(processes))
+    return TargetCache(
+        len(pairs),
+        longest=pairs.longest_label() if config.LOSS.text_focus else 0,
+        key=key,
+        folder=folder,
+        dtype=train.target_cache_dtype,
+        limit=limit,
+    )
+
+
 def named_splits(paths: list[str], spec: LoaderSpec) -> list[Split]:
     """Data sets to evaluate on, named after their folders.
 
@@ -60,5 +97,8 @@ def named_splits(paths: list[str], spec: LoaderSpec) -> list[Split]:
 
 
 def _split(name: str, path: str, loader: PairLoader, spec: LoaderSpec) -> Split:
-    prepared = f"{spec.width}x{spec.height}/{spec.scale}-{'syn' if spec.synthetic else 'pair'}"
-    return Split(name, path, loader, f"{loader.pairs.fingerprint()}-{prepared}")
+    return Split(name, path, loader, f"{loader.pairs.fingerprint()}-{_prepared(spec)}")
+
+
+def _prepared(spec: LoaderSpec) -> str:
+    return f"{spec.width}x{spec.height}/{spec.scale}-{'syn' if spec.synthetic else 'pair'}"

@@ -21,6 +21,8 @@ FLAGS = (
     Flag("srb", "MODEL.srb", "residual blocks"),
     Flag("hd_u", "MODEL.hd_u", "hidden units; the feature width is twice that"),
     Flag("triple_clues", "MODEL.triple_clues", "linguistic clue beside the recognition prior"),
+    Flag("visual_clue", "MODEL.visual_clue", "third clue: the recognised text, drawn"),
+    Flag("language_model", "MODEL.language_model", "weights of a pre-trained language model", "FILE"),
     Flag("stu_iter", "MODEL.stu_iter", "stages of the cascade"),
     Flag("sr_share", "MODEL.sr_share", "one SR network for all stages"),
     Flag("tpg_share", "MODEL.tpg_share", "one text-prior generator for all stages"),
@@ -32,6 +34,7 @@ FLAGS = (
     Flag("ssim_loss", "LOSS.ssim_loss", "add 1 - SSIM"),
     Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
     Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
+    Flag("language_loss", "LOSS.language", "what the language model learns from: labels (ctc) or teacher (distill)"),
     Flag("train_data_dir", "TRAIN.train_data_dir", "training sets (TextZoom LMDBs)", "DIR"),
     Flag("val_data_dir", "TRAIN.VAL.val_data_dir", "validation sets; default: a part of the training data", "DIR"),
     Flag("test_data_dir", "TEST.test_data_dir", "test sets", "DIR"),
@@ -40,6 +43,7 @@ FLAGS = (
     Flag("width", "TRAIN.width", "HR width in pixels"),
     Flag("height", "TRAIN.height", "HR height in pixels"),
     Flag("cache", "TRAIN.cache", "keep resized pictures in memory"),
+    Flag("target_cache", "TRAIN.target_cache", "where what frozen networks make of HR is kept"),
     Flag("workers", "TRAIN.workers", "decoding threads, or loader processes with --no-cache"),
     Flag("epochs", "TRAIN.epochs", "passes over the training data"),
     Flag("steps", "TRAIN.steps", "stop after so many steps in all; 0: after the epochs"),
@@ -67,8 +71,11 @@ FLAGS = (
 CHOICES: dict[str, tuple[str, ...]] = {
     "MODEL.tpg": ("CRNN",),
     "MODEL.student_passes": ("shared", "published"),
+    "LOSS.language": ("ctc", "distill"),
     "LOSS.hyphen": ("drop", "blank"),
     "LOSS.confusion_columns": ("corrected", "published"),
+    "TRAIN.target_cache": ("memory", "disk", "none"),
+    "TRAIN.target_cache_dtype": ("float32", "float16"),
     "TRAIN.optimizer": ("Adam", "SGD"),
     "TRAIN.schedule": ("cosine", "constant", "rtsrn_release"),
     "TRAIN.mixed_precision": ("no", "bf16", "fp16"),
@@ -79,7 +86,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("C3-STISR c3stisr sgenet tsrn tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
+    "arch": tuple("sgenet tsrn tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
     "TRAIN.voc_type": ("chinese",),
     "TEST.test_model": ("ASTER", "MORAN"),
     "MODEL.tpg": ("OPT",),
@@ -96,6 +103,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "TRAIN.height": (8, True),
     "TRAIN.down_sample_scale": (1, True),
     "TRAIN.workers": (0, True),
+    "TRAIN.target_cache_gb": (0, True),
     "TRAIN.epochs": (1, True),
     "TRAIN.steps": (0, True),
     "TRAIN.lr": (0, False),

@@ -14,8 +14,9 @@ from interface.checkpoint import (
     read_any,
     verified,
 )
-from interface.config import FREE, Settings, check, coerce, flatten, put, resumed_config
+from interface.config import FREE, Settings, check, coerce, flatten, put, resumed_config, switch_arch
 from interface.systems.base import System
+from model.registry import identify
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ LAST, BEST = "last.pth", "best.pth"
 # Options that decide which tensors a checkpoint holds and what they mean.
 SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
 IDENTITY = tuple(
-    "arch MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.stu_iter MODEL.sr_share MODEL.tpg_share "
-    "TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
+    "arch MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter MODEL.sr_share "
+    "MODEL.tpg_share TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
 )
 
 
@@ -98,7 +99,20 @@ def open_resume(settings: Settings) -> Resume | None:
             resume = Resume(path, _complete(verified(loaded, path), path))
             _adopt_options(settings, resume)
             return resume
+    _recognise(settings, path)
     return Resume(path, None)
+
+
+def _recognise(settings: Settings, path: Path) -> None:
+    """Take the network that published weights belong to: their keys say it, a name may not.
+
+    The published RTSRN program saves that network under whatever --arch was given.
+    """
+    file = published_files(path, "model_best_acc", 1)[0]
+    asked, found = settings.config.arch, identify(clean_state(read_any(file), str(file)))
+    if found is not None and found != asked:
+        log.warning("by its keys %s holds the network %s, so that is used, not --arch %s", file, found, asked)
+        switch_arch(settings, found)
 
 
 # What a checkpoint of a run holds; a digest proves that a file is whole, not that it comes from here.

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset.loading import Batch
-from interface.data import named_splits, training_data
+from interface.data import named_splits, target_cache, training_data
 from interface.evaluating import Evaluating, StopRequested, headline_numbers
 from interface.evaluation import selection_score, stage_rows
 from interface.logger import Progress, pairs
@@ -85,6 +86,8 @@ class TextSR(Evaluating):
         self.total_steps = train.steps or train.epochs * self.steps_per_epoch
         self.evaluator = self.build_evaluator()
         self.build_system(training=True)
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.system.targets = target_cache(self.config, self.loader.pairs, self.spec, processes=processes)
         self.build_optimizers()
         seed_everything(train.seed + self.rank)  # weights are equal in all processes, dropout is not
         self.restore()

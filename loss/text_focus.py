@@ -32,16 +32,21 @@ class FocusTargets:
     targets: Tensor  # (N, T) int64: the characters, end symbol 0, then IGNORED
     lengths: Tensor  # (N,) int64 number of characters plus 1
 
+    def __getitem__(self, rows: slice) -> "FocusTargets":
+        """Some of the labels, padded as they are."""
+        return FocusTargets(self.inputs[rows], self.targets[rows], self.lengths[rows])
+
     def to(self, device: torch.device | str) -> "FocusTargets":
         """A copy on another device."""
         return FocusTargets(self.inputs.to(device), self.targets.to(device), self.lengths.to(device))
 
 
-def encode_labels(labels: Sequence[str]) -> FocusTargets:
+def encode_labels(labels: Sequence[str], length: int = 0) -> FocusTargets:
     """Labels in lower case, without all that is neither digit nor letter, each followed by the end symbol.
 
     Args:
         labels: N texts; a text without any known character becomes the end symbol alone.
+        length: pad to T of at least so many.
 
     Raises:
         ValueError: no label at all.
@@ -49,7 +54,7 @@ def encode_labels(labels: Sequence[str]) -> FocusTargets:
     if not labels:
         raise ValueError("a batch without labels has no text loss; give one label per image")
     encoded = [[_IDS[character] for character in label.lower() if character in _IDS] for label in labels]
-    longest = max(len(ids) for ids in encoded) + 1
+    longest = max(length, max(len(ids) for ids in encoded) + 1)
     inputs = [[0, *ids] + [0] * (longest - 1 - len(ids)) for ids in encoded]
     targets = [[*ids, 0] + [IGNORED] * (longest - 1 - len(ids)) for ids in encoded]
     return FocusTargets(

@@ -1,23 +1,27 @@
 """The contract of a recipe, and the image losses that all of them share."""
 
-from pathlib import Path
+import logging
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
 from dataset.loading import Batch
 from interface.checkpoint import load_weights, read_weights
+from interface.confusion import read_confusion
+from interface.targets import Targets
 from loss.image import gradient_profile, squared_error
 from loss.similarity import ssim
 from loss.structure import local_contour_loss
-from loss.text_focus import TextFocus
+from loss.text_focus import FocusTargets, TextFocus, encode_labels
 from model import build_model, model_spec
 from model.recognizer.focus_transformer import FocusTransformer
 
 Losses = dict[str, Tensor]
+
+log = logging.getLogger(__name__)
 
 
 class System(nn.Module):
@@ -28,12 +32,14 @@ class System(nn.Module):
         frozen: names of sub-modules that are never trained; they are left out of checkpoints.
         stages: how many pictures `cascade` returns.
         weights: factor of each loss term, so that logs can give terms unweighted as well.
+        targets: where values of frozen networks come from: computed anew, or kept.
     """
 
     phases: tuple[str, ...] = ("main",)
     frozen: tuple[str, ...] = ()
     stages: int = 1
     weights: dict[str, float]
+    targets: Targets = Targets()
 
     @classmethod
     def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "System":
@@ -89,6 +95,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
         "srb_nums": config.MODEL.srb,
         "hidden_units": config.MODEL.hd_u,
         "triple_clues": config.MODEL.triple_clues,
+        "visual_clue": config.MODEL.visual_clue,
     }
     taken = model_spec(config.arch).options
     return {name: value for name, value in offered.items() if name in taken}
@@ -96,7 +103,8 @@ def network_options(config: EasyDict) -> dict[str, Any]:
 
 def unused_options(config: EasyDict) -> set[str]:
     """Keys of `MODEL` that this network's builder does not take."""
-    options = {"STN": "STN", "srb": "srb_nums", "hd_u": "hidden_units", "triple_clues": "triple_clues"}
+    same = ("STN", "triple_clues", "visual_clue")
+    options = {"srb": "srb_nums", "hd_u": "hidden_units"} | {key: key for key in same}
     taken = model_spec(config.arch).options
     return {key for key, option in options.items() if option not in taken}
 
@@ -104,6 +112,21 @@ def unused_options(config: EasyDict) -> set[str]:
 def build_network(config: EasyDict) -> nn.Module:
     """A fresh network of `config.arch`."""
     return build_model(config.arch, **network_options(config))
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """What a picture is compared with, the same in all stages of a cascade.
+
+    Attributes:
+        images: (N, C, H, W) HR pictures.
+        text: their labels as the text-focus recogniser takes them; None without it.
+        attention: (N, heads, T, P) where that recogniser looks in the HR pictures.
+    """
+
+    images: Tensor
+    text: FocusTargets | None = None
+    attention: Tensor | None = None
 
 
 class ImageLosses(nn.Module):
@@ -119,8 +142,23 @@ class ImageLosses(nn.Module):
         self.config = config
         self.text_focus = text_focus
 
-    def forward(self, sr: Tensor, hr: Tensor, labels: list[str]) -> Losses:
-        """(N, C, H, W) pictures and their labels -> {term: unweighted scalar}."""
+    def sharp(self, batch: Batch, targets: Targets) -> Sharp:
+        """The HR side of a batch."""
+        focus, hr = self.text_focus, batch.images_hr
+        if focus is None:
+            return Sharp(hr)
+        # Kept values must serve in any batch, so they have rows for the longest label of all.
+        padded = encode_labels(batch.labels, targets.longest + 1)
+
+        def attention(rows: slice) -> Tensor:
+            return focus.attention_targets(hr[rows], padded[rows])
+
+        kept = targets.get("attention", focus.recognizer, batch.indices, attention)
+        return Sharp(hr, encode_labels(batch.labels).to(hr.device), kept)
+
+    def forward(self, sr: Tensor, sharp: Sharp) -> Losses:
+        """(N, C, H, W) pictures and what they should be -> {term: unweighted scalar}."""
+        hr = sharp.images
         # Losses are sums over thousands of pixels: they are taken in float32 whatever precision the network ran in.
         with torch.autocast(sr.device.type, enabled=False):
             sr = sr.float()
@@ -131,8 +169,8 @@ class ImageLosses(nn.Module):
                 losses["ssim"] = 1 - ssim(sr, hr).mean()
             if self.config.lca:
                 losses["lca"] = local_contour_loss(sr, hr, published=not self.config.lca_gradient)
-        if self.text_focus is not None:
-            losses |= self.text_focus(sr, hr, labels)
+        if self.text_focus is not None and sharp.text is not None:
+            losses |= self.text_focus(sr, None, sharp.text, attention_hr=sharp.attention)
         return losses
 
 
@@ -153,20 +191,7 @@ def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
         remedy="train without --text_focus",
     )
     load_weights(recognizer, state, loss.text_focus_pretrained)
-    table = _read_confusion(loss.confusion) if loss.confusion else None
+    table = read_confusion(loss.confusion) if loss.confusion else None
+    if table is None:
+        log.info("no confusion table (LOSS.confusion): --text_focus weighs all confusions of characters alike")
     return ImageLosses(loss, TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns))
-
-
-def _read_confusion(path: str) -> np.ndarray:
-    """The 62x62 character dissimilarity of a .npy or .npz file.
-
-    Raises:
-        ValueError: the file holds something else.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no confusion table {path} (LOSS.confusion); without one all confusions weigh alike")
-    loaded = np.load(path, allow_pickle=False)
-    table = loaded[loaded.files[0]] if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-    if table.shape != (62, 62):
-        raise ValueError(f"{path} (LOSS.confusion): a table of 62x62 was expected, found {table.shape}")
-    return np.asarray(table, dtype=np.float64)

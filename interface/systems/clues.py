@@ -20,12 +20,24 @@ from loss.semantic import semantic_loss
 from model.recognizer.crnn import CRNN
 
 RANDOM = "random"
+DISTILL = "distill"  # LOSS.language: as the C3-STISR paper says; its code, and RTSRN's, use CTC
 PRIOR_GENERATORS = {"CRNN": CRNN}  # by MODEL.tpg
 
 
 def as_clue(probabilities: Tensor) -> Tensor:
     """(N, T, K) class probabilities -> (N, K, 1, T), the layout in which networks take a clue."""
     return probabilities.transpose(1, 2).unsqueeze(2)
+
+
+def _load_language_model(networks: list[nn.Module], path: str) -> None:
+    state = read_weights(
+        path,
+        option="MODEL.language_model",
+        purpose="the pre-trained language model",
+        remedy="leave it out to train one from nothing, or make one: scripts/pretrain_language_model.py",
+    )
+    for network in networks:
+        load_weights(network.get_submodule("lm"), state, path)
 
 
 class Clues(System):
@@ -38,7 +50,7 @@ class Clues(System):
         losses: what compares a picture with HR.
         weights: factor of each term.
         teacher: the frozen recogniser that reads HR, for distillation; None without it.
-        options: `config.LOSS` (which terms are on) and `config.MODEL`.
+        config: the configuration; `LOSS` says which terms are on.
     """
 
     frozen = ("losses", "teacher")
@@ -58,15 +70,16 @@ class Clues(System):
         self.networks, self.students = nn.ModuleList(networks), nn.ModuleList(students)
         self.stages, self.losses, self.weights = stages, losses, weights
         self.teacher = teacher.requires_grad_(False) if teacher is not None else None
-        self.use_label, self.hyphen = config.LOSS.use_label, config.LOSS.hyphen
-        self.linguistic = config.MODEL.triple_clues
+        self.use_label, self.use_distill = config.LOSS.use_label, config.LOSS.use_distill
+        self.hyphen = config.LOSS.hyphen
+        self.linguistic, self.language = config.MODEL.triple_clues, config.LOSS.language
         self.prior_dropout, self.student_passes = config.MODEL.prior_dropout, config.MODEL.student_passes
 
     @classmethod
     def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "Clues":
         """Build networks, students and, for training, the teacher and the losses' recogniser."""
         model, stages = config.MODEL, config.MODEL.stu_iter
-        distill = training and config.LOSS.use_distill
+        distill = training and (config.LOSS.use_distill or config.LOSS.language == DISTILL)
         state = None
         if (pretrained or distill) and model.tpg_pretrained != RANDOM:
             state = read_weights(
@@ -82,8 +95,11 @@ class Clues(System):
                 load_weights(built, state, model.tpg_pretrained)
             return built
 
+        networks = [build_network(config) for _ in range(1 if model.sr_share else stages)]
+        if pretrained and model.language_model:
+            _load_language_model(networks, model.language_model)
         return cls(
-            networks=[build_network(config) for _ in range(1 if model.sr_share else stages)],
+            networks=networks,
             students=[recognizer(pretrained) for _ in range(1 if model.tpg_share else stages)],
             stages=stages,
             losses=build_image_losses(config, training=training),
@@ -120,7 +136,8 @@ class Clues(System):
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
         """All weighted terms of one batch, each summed over the stages."""
         terms: Losses = {}
-        teacher_prior = self._teacher_prior(batch.images_hr)
+        teacher_prior = self._teacher_prior(batch)
+        sharp = self.losses.sharp(batch, self.targets)
         keep = self._kept_priors(batch.images_lr)
         picture = batch.images_lr
         for stage in range(self.stages):
@@ -129,14 +146,15 @@ class Clues(System):
             reading = self._quiet_reading(student, picture) if self.student_passes == "published" else None
             logits = student(student.preprocess(picture)).transpose(0, 1)  # (N, T, K)
             prior = logits.softmax(-1)
-            clues, text_terms = self._linguistic_clue(network, prior if reading is None else reading, batch.labels)
-            if teacher_prior is not None:
+            reading = prior if reading is None else reading
+            clues, text_terms = self._linguistic_clue(network, reading, batch.labels, teacher_prior)
+            if teacher_prior is not None and self.use_distill:
                 text_terms["distill"] = semantic_loss(prior, teacher_prior)
             if self.use_label:
                 text_terms["ctc_label"] = self._ctc(logits, batch.labels)
             clues = None if clues is None else clues * keep
             picture = network(batch.images_lr, as_clue(prior) * keep, *([] if clues is None else [clues]))
-            stage_terms = {**self.losses(picture, batch.images_hr, batch.labels), **text_terms}
+            stage_terms = {**self.losses(picture, sharp), **text_terms}
             for name, value in stage_terms.items():
                 weighted = self.weights[name] * value
                 terms[name] = terms[name] + weighted if name in terms else weighted
@@ -153,11 +171,16 @@ class Clues(System):
             pictures.append(picture)
         return pictures
 
-    def _teacher_prior(self, images_hr: Tensor) -> Tensor | None:
-        if self.teacher is None:
+    def _teacher_prior(self, batch: Batch) -> Tensor | None:
+        """(N, T, K) class probabilities of the sharp pictures."""
+        teacher = self.teacher
+        if teacher is None:
             return None
-        logits = self.teacher(self.teacher.preprocess(images_hr))  # frozen: no gradient is recorded
-        return logits.transpose(0, 1).softmax(-1)
+
+        def prior(rows: slice) -> Tensor:
+            return teacher(teacher.preprocess(batch.images_hr[rows])).transpose(0, 1).softmax(-1)
+
+        return self.targets.get("teacher_prior", teacher, batch.indices, prior)
 
     def _kept_priors(self, images: Tensor) -> Tensor:
         """(N, 1, 1, 1) 0 or 1: the first samples of a batch train without text, so the network works without, too.
@@ -176,12 +199,18 @@ class Clues(System):
         student.train(self.training)
         return reading
 
-    def _linguistic_clue(self, network: Any, reading: Tensor, labels: list[str]) -> tuple[Tensor | None, Losses]:
+    def _linguistic_clue(
+        self, network: Any, reading: Tensor, labels: list[str], teacher_prior: Tensor | None
+    ) -> tuple[Tensor | None, Losses]:
         """What the language model makes of the student's reading (N, T, K), and its own loss."""
         if not self.linguistic:
             return None, {}
         logits = network.language_clue(reading.detach())
-        return as_clue(logits.softmax(-1)), {"ctc_language": self._ctc(logits, labels)}
+        text = logits.softmax(-1)
+        if self.language == DISTILL:
+            assert teacher_prior is not None, "built with the system"
+            return as_clue(text), {"distill_language": semantic_loss(text, teacher_prior)}
+        return as_clue(text), {"ctc_language": self._ctc(logits, labels)}
 
     def _ctc(self, logits: Tensor, labels: list[str]) -> Tensor:
         targets = encode_ctc(labels, self.hyphen)

@@ -30,7 +30,7 @@ class Plain(System):
 
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
         """The weighted image losses of one batch."""
-        terms = self.losses(self.network(batch.images_lr), batch.images_hr, batch.labels)
+        terms = self.losses(self.network(batch.images_lr), self.losses.sharp(batch, self.targets))
         return {name: self.weights[name] * value for name, value in terms.items()}
 
     def cascade(self, images_lr: Tensor) -> list[Tensor]:

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 
 from interface.config import ROOT, load_settings
 from interface.super_resolution import TextSR
+from interface.systems import base, clues
+from model.blocks import clue_guided
+from model.language.bcn import BCN
+from model.recognizer.crnn import ALPHANUMERIC, CRNN
+from model.recognizer.focus_transformer import FocusTransformer
 from tests.dataset.pictures import entries_of, word_pair, write_entries
 
 LIGHT = "--arch rtsrn --srb 1 --no-triple_clues --tpg_pretrained random --batch_size 2 --device cpu --workers 0".split()
@@ -49,6 +54,56 @@ def register_tiny(monkeypatch, folder: Path) -> None:
     copied = shutil.copytree(ROOT / "configs", folder / "configs")
     (copied / "tinynet.yaml").touch()
     monkeypatch.setattr(config, "CONFIGS", copied)
+
+
+class SmallCRNN(CRNN):
+    """CRNN's interface, one convolution."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.charset, self.num_classes = ALPHANUMERIC, len(ALPHANUMERIC) + 1
+        self.cnn = nn.Sequential(
+            nn.Conv2d(1, 32, (32, 4), stride=(1, 4), padding=(0, 2)), nn.BatchNorm2d(32), nn.ReLU()
+        )
+        self.rnn = nn.Linear(32, self.num_classes)
+
+
+class SmallBCN(BCN):
+    """A language model of one narrow layer."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, width=32, heads=2, layers=1, hidden=32)
+
+
+class SmallInterpreter(nn.Module):
+    """(N, classes, 1, T) -> (N, channels, 1, T): one convolution."""
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(classes, channels, (1, 3), padding=(0, 1))
+
+    def forward(self, prior: Tensor) -> Tensor:
+        return self.conv(prior).relu()
+
+
+class SmallFocus(FocusTransformer):
+    """A text-focus recogniser of 20 thousand parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4)
+
+
+def shrink_recognisers(monkeypatch, folder: Path) -> list[str | Path]:
+    """Build small networks around text for one test; returns arguments that name weights of theirs in `folder`."""
+    monkeypatch.setattr(base, "FocusTransformer", SmallFocus)
+    monkeypatch.setattr(clue_guided, "BCN", SmallBCN)
+    monkeypatch.setattr(clue_guided, "TextInterpreter", SmallInterpreter)
+    monkeypatch.setitem(clues.PRIOR_GENERATORS, "CRNN", SmallCRNN)
+    torch.manual_seed(3)
+    torch.save(SmallCRNN().state_dict(), folder / "crnn.pth")
+    torch.save(SmallFocus().state_dict(), folder / "transformer.pth")
+    (folder / "files.yaml").write_text(f"LOSS: {{text_focus_pretrained: {folder / 'transformer.pth'}}}\n")
+    return ["--config", folder / "files.yaml", "--tpg_pretrained", folder / "crnn.pth"]
 
 
 def write_damaged(folder: Path, count: int, bad: Sequence[int]) -> Path:

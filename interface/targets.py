@@ -1,0 +1,193 @@
+"""What frozen networks make of a training sample never changes, so it is computed once: kept in memory or on disk.
+
+A value is computed from its sample alone, in a batch of one. It then does not depend on which batch asked first, and a
+resumed run, which asks in another order, gets the same bits.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from interface.checkpoint import content_digest
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the files; another number makes older files unknown
+PAGE = 4096  # bytes; values begin at a page of their file
+Compute = Callable[[slice], Tensor]
+
+
+class Targets:
+    """Computes every batch anew; what a system has until a `TargetCache` takes its place.
+
+    Attributes:
+        longest: characters of the longest label of the data; 0 if only the labels of the batch matter.
+    """
+
+    longest = 0
+
+    def get(self, name: str, network: nn.Module, indices: Tensor, compute: Compute) -> Tensor:
+        """What `network` makes of the samples of a batch.
+
+        Args:
+            name: of the kind of value.
+            network: what computes it; frozen.
+            indices: (N,) int64 sample numbers in the data set, on the CPU.
+            compute: rows of the batch as a slice -> their values (n, ...).
+
+        Returns:
+            (N, ...) without gradient.
+        """
+        with torch.no_grad():
+            return compute(slice(None))
+
+    def sync(self) -> None:
+        """Bring what is new to disk; nothing to do here."""
+
+
+class TargetCache(Targets):
+    """Keeps values by sample number.
+
+    Args:
+        samples: size of the data set.
+        longest: characters of its longest label.
+        key: whatever else values depend on: data, arithmetic.
+        folder: keep them in files there, for later runs as well; None: in memory.
+        dtype: of what is kept, "float32" or "float16".
+        limit: most bytes to keep; kinds that do not fit are computed every time, and the log says so.
+    """
+
+    def __init__(
+        self, samples: int, *, longest: int, key: str, folder: Path | None, dtype: str = "float32", limit: float
+    ) -> None:
+        self.samples, self.longest, self.key, self.folder = samples, longest, key, folder
+        self.dtype, self.free = np.dtype(dtype), limit
+        self._shelves: dict[str, _Shelf | None] = {}
+
+    def get(self, name: str, network: nn.Module, indices: Tensor, compute: Compute) -> Tensor:
+        """As promised by `Targets`; only what is not known yet is computed."""
+        with torch.no_grad():
+            if name not in self._shelves:
+                self._shelves[name] = self._open(name, network, compute(slice(0, 1)))
+            shelf = self._shelves[name]
+            if shelf is None:
+                return compute(slice(None))
+            numbers = indices.numpy()
+            for row in np.flatnonzero(~shelf.known[numbers]).tolist():
+                shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
+            return torch.from_numpy(shelf.values[numbers]).to(shelf.device, torch.float32)
+
+    def sync(self) -> None:
+        """Bring what is new to disk."""
+        for shelf in self._shelves.values():
+            if shelf is not None:
+                shelf.sync()
+
+    def _open(self, name: str, network: nn.Module, example: Tensor) -> "_Shelf | None":
+        shape = (self.samples, *example.shape[1:])
+        size = int(np.prod(shape)) * self.dtype.itemsize
+        text = f"{name} of {self.samples} samples, {size / 2**20:.3g} MiB in {self.dtype}"
+        if size > self.free:
+            log.warning(
+                "%s: more than the %.3g MiB left of TRAIN.target_cache_gb or of memory, so it is computed in every "
+                "step; use TRAIN.target_cache_dtype float16 or --target_cache disk, or allow more",
+                text,
+                self.free / 2**20,
+            )
+            return None
+        self.free -= size
+        if self.folder is None:
+            log.info("kept in memory once computed: %s", text)
+            return _Shelf(np.empty(shape, self.dtype), np.zeros(self.samples, bool), example.device)
+        weights = content_digest(network.state_dict())
+        parts = [FORMAT, name, self.key, weights, shape, str(self.dtype), torch.__version__]
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        shelf = _map_file(self.folder / f"{name}-{digest[:32]}.bin", shape, self.dtype, example.device)
+        log.info("kept on disk once computed (%d known): %s", int(shelf.known.sum()), text)
+        return shelf
+
+
+class _Shelf:
+    """Values of one kind.
+
+    Args:
+        values: (samples, ...), memory or a mapped file.
+        known: (samples,) bool, which of them are valid.
+        device: where they are needed.
+        known_file: the same on disk, None without a file.
+    """
+
+    def __init__(
+        self, values: np.ndarray, known: np.ndarray, device: torch.device, known_file: np.memmap | None = None
+    ) -> None:
+        self.values, self.known, self.device, self.known_file = values, known, device, known_file
+
+    def add(self, index: int, value: Tensor) -> None:
+        self.values[index] = value.float().cpu().numpy()
+        self.known[index] = True
+
+    def sync(self) -> None:
+        """Values first: a crash in between leaves values that nobody believes yet."""
+        if self.known_file is not None:
+            assert isinstance(self.values, np.memmap)
+            self.values.flush()
+            self.known |= np.asarray(self.known_file)  # another process may have added some
+            self.known_file[:] = self.known
+            self.known_file.flush()
+
+
+def _map_file(path: Path, shape: tuple[int, ...], dtype: np.dtype, device: torch.device) -> _Shelf:
+    """Map a file: one byte a sample says whether it is known, then come the values. It is made if it is not there.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    start = -(-shape[0] // PAGE) * PAGE
+    size = start + int(np.prod(shape)) * dtype.itemsize
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size != size:  # NumPy would fill it up with zeros
+        log.warning("%s is damaged, so it is made anew", path)
+        path.unlink()
+    if not path.is_file():
+        _reserve(path, size)
+    flags = np.memmap(path, dtype=bool, mode="r+", shape=shape[:1])
+    values = np.memmap(path, dtype=dtype, mode="r+", offset=start, shape=shape)
+    return _Shelf(values, np.array(flags), device, flags)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of zeros that has its blocks: writing to a mapped file on a full disk would kill the process."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):  # macOS has none
+                os.posix_fallocate(file.fileno(), 0, size)
+        with contextlib.suppress(FileExistsError):  # another process was first: its file must stay
+            path.hardlink_to(temporary)
+    except OSError as error:
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"{path} of {size / 2**20:.0f} MiB cannot be made ({error.strerror}; {free / 2**20:.0f} MiB are free): "
+            "make room, choose another place with TEST.cache_dir, or use --target_cache memory or none"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def memory_share(processes: int) -> float:
+    """Bytes that one of several processes of this machine may keep: half of the memory in all."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not a Unix
+        return float("inf")
+    return total / 2 / processes
