@@ -69,6 +69,8 @@ class StraightforwardClues(Clues):
                 with self.clock("teacher"):
                     wanted = self.teacher(self.teacher.preprocess(batch.images_hr)).transpose(0, 1).softmax(-1).detach()
                 stage_terms["distill"] = semantic_loss(prior, wanted)
+            if self.use_label:
+                stage_terms["ctc_label"] = self._ctc(logits, batch.labels)
             with self.clock("language model"):
                 text = network.language_clue(reading)
                 stage_terms["ctc_language"] = self._ctc(text, batch.labels)

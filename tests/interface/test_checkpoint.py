@@ -432,6 +432,23 @@ def test_a_published_folder_loads_for_testing(tmp_path, tiny_dir):
     assert_identical(dict(made.system.networks[0].state_dict()), dict(loaded))
 
 
+@pytest.mark.parametrize("asked", ["c3stisr", "C3-STISR", "bicubic"])
+def test_published_weights_say_by_their_keys_which_network_they_are(tmp_path, tiny_dir, caplog, asked):
+    """The published program builds RTSRN whatever `--arch` says, and C3-STISR is what its last log was called."""
+    folder = save_published(tmp_path / "X", 1)
+    arguments = ["--srb", "1", "--go_test", "--test_data_dir", tiny_dir / "test" / "medium", "--test_model", ""]
+    made = task([*arguments, "--device", "cpu", "--workers", "0", "--arch", asked, "--resume", folder])
+    assert made.config.arch == "rtsrn"
+    assert made.config.MODEL.mask
+    assert made.config.MODEL.triple_clues
+    name = asked.lower().replace("-", "")
+    assert f"model_best_acc_0.pth holds the network rtsrn, so that is used, not --arch {name}" in caplog.text
+    made.build_trained_system()
+    weights = torch.load(folder / "model_best_acc_0.pth", weights_only=False)["state_dict_G"]
+    loaded = made.system.networks[0].state_dict()
+    assert_identical(dict(loaded), {key: weights[key] for key in loaded})
+
+
 def test_a_published_folder_starts_a_new_run_for_training(tmp_path, tiny_dir):
     folder = save_published(tmp_path / "X", 1)
     before = {path: path.read_bytes() for path in folder.iterdir()}

@@ -222,6 +222,11 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         (["--vis_dir", "/tmp/other"], ["--vis_dir", "--ckpt_dir"]),
         (["--train_data_dir", ""], ["--train_data_dir"]),
         (["--use_distill", "--tpg_pretrained", "random"], ["--use_distill", "teacher"]),
+        (["--language_loss", "distill", "--tpg_pretrained", "random"], ["--language_loss distill", "teacher", "ctc"]),
+        (["--language_loss", "distill", "--no-triple_clues"], ["--language_loss distill", "--triple_clues"]),
+        (["--visual_clue", "--no-triple_clues"], ["--visual_clue", "--triple_clues"]),
+        (["--language_model", "lm.pth", "--no-triple_clues"], ["--language_model", "--triple_clues"]),
+        (["--target_cache", "ram"], ["--target_cache", "memory"]),
         (["--ssim_loss", "--height", "8"], ["--ssim_loss"]),
     ],
 )

@@ -1,8 +1,10 @@
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from dataset.loading import LoaderSpec, collate
@@ -11,9 +13,10 @@ from interface.systems import SYSTEMS, build_system
 from interface.systems.base import network_options
 from interface.systems.clues import as_clue
 from model import build_model, list_models, model_spec
+from model.language.bcn import BCN
 from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
-from tests.interface.helpers import LIGHT, assert_identical
+from tests.interface.helpers import LIGHT, assert_identical, shrink_recognisers
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +82,56 @@ def test_distillation_adds_its_term(batch, crnn_file):
     assert losses["distill"] > 0
 
 
-def test_text_focus_adds_its_terms(batch, tmp_path):
+def test_the_language_model_learns_from_labels_or_from_the_teacher(batch, crnn_file):
+    arguments = ["--triple_clues", "--tpg_pretrained", crnn_file, "--language_loss", "distill"]
+    system = light(*arguments).train()
+    losses = system(batch)
+    assert set(losses) == {"mse", "distill_language"}  # the teacher serves the language model alone
+    losses["distill_language"].backward()
+    moved = {
+        key.split(".")[2] for key, value in system.named_parameters() if value.grad is not None and value.grad.any()
+    }
+    assert moved == {"lm"}
+
+
+def test_a_pretrained_language_model_is_where_every_stage_begins(tmp_path):
+    torch.manual_seed(9)
+    language_model = BCN()
+    save_file(language_model.state_dict(), tmp_path / "lm.safetensors")
+    arguments = ["--triple_clues", "--stu_iter", "2", "--language_model", tmp_path / "lm.safetensors"]
+    for network in light(*arguments).networks:
+        assert_identical(dict(network.lm.state_dict()), dict(language_model.state_dict()))
+    later = light(*arguments, pretrained=False)  # a checkpoint will bring its own
+    assert not torch.equal(later.networks[0].lm.cls.weight, language_model.cls.weight)
+    with pytest.raises(FileNotFoundError, match=r"none.pth \(MODEL.language_model\).*pretrain_language_model.py"):
+        light("--triple_clues", "--language_model", "none.pth")
+
+
+@pytest.mark.parametrize("arch", ["rtsrn", "c3stisr"])
+def test_the_visual_clue_trains_and_tests_with_any_number_of_channels(tiny_dir, monkeypatch, tmp_path, arch):
+    """What is read is drawn anew in each stage."""
+    small = shrink_recognisers(monkeypatch, tmp_path)
+    flags = ["--arch", arch, "--triple_clues", "--visual_clue", "--stu_iter", "2", "--no-mask"]
+    system = light(*small, *flags).train()
+    pairs = LoaderSpec(mask=False).pairs([tiny_dir / "train"])
+    batch = collate(pairs.__getitems__([0, 1, 2, 3]))
+    sum(system(batch).values()).backward()
+    visual = [value for key, value in system.named_parameters() if "vis_rec_fuser" in key or "infoGen_visual" in key]
+    assert visual
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in visual)
+    with torch.inference_mode():
+        assert system.eval().super_resolve(batch.images_lr).shape == (4, 3, 32, 128)
+
+
+def test_text_focus_adds_its_terms(batch, tmp_path, caplog):
     settings = load_settings([*LIGHT, "--text_focus"])
     settings.config.LOSS.text_focus_pretrained = str(tmp_path / "transformer.pth")
     with pytest.raises(FileNotFoundError, match=r"transformer.pth \(LOSS.text_focus_pretrained\).*--text_focus"):
         build_system(settings.config, training=True)
     torch.save(FocusTransformer().state_dict(), tmp_path / "transformer.pth")
+    caplog.set_level(logging.INFO)
     system: Any = build_system(settings.config, training=True).train()
+    assert "no confusion table (LOSS.confusion): --text_focus weighs all confusions of characters alike" in caplog.text
     assert set(system(batch)) == {"mse", "attention", "recognition"}
     assert not any("text_focus" in key for key in system.trained_state())
     build_system(settings.config, training=False)  # a test does not need the recogniser of a loss
