@@ -292,7 +292,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check(args: argparse.Namespace, checkpoint: Path) -> None:
+def check(args: argparse.Namespace, options: dict[str, Any], checkpoint: Path) -> None:
     """Refuse what cannot work, and to lose anything.
 
     Raises:
@@ -300,15 +300,16 @@ def check(args: argparse.Namespace, checkpoint: Path) -> None:
     """
     if args.out.suffix != ".safetensors" or args.out.is_dir():
         raise ValueError(f"--out {args.out}: the name of a file is needed, and it must end with .safetensors")
+    given = {**vars(args), **options}
     for name in ("steps", "batch_size", "log_interval", "save_interval", "validation_words"):
-        if getattr(args, name, 1) < 1:
-            raise ValueError(f"--{name} {getattr(args, name)}: must be 1 or more")
-    if not 0 <= getattr(args, "seed", 0) < 1 << 63:
-        raise ValueError(f"--seed {args.seed}: must be 0 or more, and below 2^63")
-    if not 0 < getattr(args, "lr", 1) < 1:
-        raise ValueError(f"--lr {args.lr}: must be above 0 and below 1")
-    if not 0 <= getattr(args, "dropout", 0) < 1:
-        raise ValueError(f"--dropout {args.dropout}: must be 0 or more, and below 1")
+        if given[name] < 1:
+            raise ValueError(f"--{name} {given[name]}: must be 1 or more")
+    if not 0 <= options["seed"] < 1 << 63:
+        raise ValueError(f"--seed {options['seed']}: must be 0 or more, and below 2^63")
+    if not 0 < options["lr"] < 1:
+        raise ValueError(f"--lr {options['lr']}: must be above 0 and below 1")
+    if not 0 <= options["dropout"] < 1:
+        raise ValueError(f"--dropout {options['dropout']}: must be 0 or more, and below 1")
     if args.resume and not checkpoint.is_file():
         raise ValueError(f"--resume: there is no {checkpoint}; leave --resume out to begin")
     if args.resume or args.overwrite:
@@ -361,8 +362,8 @@ def main(argv: list[str] | None = None, *, size: dict[str, int] | None = None) -
     sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
     checkpoint = args.out.with_name(args.out.name + ".last.pth")
     try:
-        check(args, checkpoint)
         given = {name: getattr(args, name) for name in DEFAULTS if hasattr(args, name)}
+        check(args, {**DEFAULTS, **given}, checkpoint)
         device = choose_device(args.device)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         if args.resume:
