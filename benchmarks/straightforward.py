@@ -75,7 +75,8 @@ class StraightforwardClues(Clues):
                 text = network.language_clue(reading)
                 stage_terms["ctc_language"] = self._ctc(text, batch.labels)
             with self.clock("strings"):  # decoded for a display that is never shown
-                read_one_by_one(logits), read_one_by_one(text)
+                for decoded in (logits, text):
+                    read_one_by_one(decoded)
             with self.clock("SR network"):
                 picture = network(batch.images_lr, as_clue(prior) * keep, as_clue(text.softmax(-1)) * keep)
             stage_terms |= self._image_terms(picture, batch)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dataset.charset import filter_text
+from dataset.charset import canonical, filter_text
 from dataset.sampler import EpochBatches
 from dataset.textzoom import CorruptSampleError, DataError, TextZoomLMDB
 from dataset.transforms import resize_planes
@@ -178,9 +178,10 @@ class WordPairs(Dataset):
         return [kept for index in indices if (kept := self._samples[index]) is not None]
 
     def longest_label(self) -> int:
-        """Characters of the longest filtered label."""
+        """Letters and digits of the longest filtered label."""
         places = (self._locate(index) for index in range(len(self)))
-        return max(len(filter_text(source.label(local), self.voc_type)) for source, local in places)
+        labels = (filter_text(source.label(local), self.voc_type) for source, local in places)
+        return max(len(canonical(label)) for label in labels)
 
     def fingerprint(self) -> str:
         """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""

@@ -257,7 +257,9 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str | P
         for title, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
             if names:
                 lines.append(f"  {title} ({len(names)}): {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
-        lines.append("  If the file was made with other flags (--STN, --mask, --srb ...), give the same flags here.")
+        lines.append(
+            "  If the file was made with other flags (--STN, --mask, --triple_clues, --srb ...), give the same here."
+        )
         raise CheckpointError("\n".join(lines))
     module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
 

@@ -309,7 +309,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     if arch not in known_archs and spelled in known_archs:
         notes.append(f"--arch {arch} is taken as {spelled}; what it is: configs/{spelled}.yaml")
         arch = spelled
-    if arch in NOT_YET["arch"]:
+    if arch in NOT_YET["arch"] or spelled in NOT_YET["arch"]:
         raise ConfigError(f"--arch {arch} is not built yet; this version has {', '.join(known_archs)}")
     if arch not in known_archs:
         raise ConfigError(f"--arch: unknown network {arch!r}{did_you_mean(str(arch), known_archs)}")
@@ -390,9 +390,9 @@ def switch_arch(settings: Settings, arch: str) -> None:
     Raises:
         ConfigError: they contradict what the user set.
     """
-    tree = plain(settings.config)
-    known = dict(flatten(tree))
-    for path, value in flatten(read_yaml(CONFIGS / f"{arch}.yaml")):
+    known = dict(flatten(read_yaml(DEFAULTS)))
+    before = {path: known[path] for path, _ in flatten(read_yaml(CONFIGS / f"{settings.config.arch}.yaml"))}
+    for path, value in {**before, **dict(flatten(read_yaml(CONFIGS / f"{arch}.yaml")))}.items():
         if path not in settings.given:
             put(settings.config, path, coerce(path, value, known[path], f"configs/{arch}.yaml"))
     settings.config.arch = arch
@@ -409,10 +409,11 @@ FREE = tuple(
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`key old -> new` for the options that make a continued run compute something else."""
     before = dict(flatten(old))
+    same = {"memory", "disk"}  # where targets are kept; what is kept is the same
     return [
         f"{key} {before.get(key)!r} -> {value!r}"
         for key, value in flatten(plain(new))
-        if before.get(key) != value and not key.startswith(FREE)
+        if before.get(key) != value and not key.startswith(FREE) and not {str(before.get(key)), str(value)} <= same
     ]
 
 

@@ -5,8 +5,10 @@ diagonal; rows and columns are digits, upper-case and lower-case letters. Small 
 `.npy` file with the bare array will do as well. `scripts/convert_confusion.py` makes one of a published `confuse.pkl`.
 """
 
+import io
 import logging
 import string
+import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 
 ARRAY = "dissimilarity"
 SIZE = len(string.digits) + len(string.ascii_letters)
+LARGEST = 1 << 20  # bytes; the table takes 31 kB
 
 
 def read_confusion(path: str | Path) -> np.ndarray:
@@ -42,7 +45,22 @@ def read_confusion(path: str | Path) -> np.ndarray:
                 "python scripts/convert_confusion.py confuse.pkl confuse.npz"
             )
         file.seek(0)
+        if unpacked_size(file) > LARGEST:
+            raise ValueError(f"{source} is too large for a table of {SIZE}x{SIZE} numbers")
         return check_confusion(_load(file, source), source)
+
+
+def unpacked_size(file: BinaryIO) -> int:
+    """Bytes of what a file holds; a small archive may hold a large array. 0 if that cannot be said."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        pass  # a bare array, or damaged: reading it will say so
+    file.seek(0)
+    return size
 
 
 def _load(file: BinaryIO, source: str) -> object:

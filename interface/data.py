@@ -68,13 +68,14 @@ def target_cache(config: EasyDict, pairs: WordPairs, spec: LoaderSpec, *, proces
     train = config.TRAIN
     if train.target_cache == "none":
         return Targets()
-    folder, limit = None, train.target_cache_gb * 2**30
-    key = ""
-    if train.target_cache == "disk":
-        folder = cache_folder(config) / "targets"
-        key = f"{pairs.fingerprint()} {_prepared(spec)} {spec.mask} {spec.voc_type} {train.mixed_precision}"
-    else:
-        limit = min(limit / processes, memory_share(processes))
+    folder: Path | None
+    folder, limit = cache_folder(config) / "targets", train.target_cache_gb * 2**30
+    if train.target_cache == "memory":
+        folder, limit = None, min(limit / processes, memory_share(processes))
+
+    def key() -> str:
+        return f"{pairs.fingerprint()} {_prepared(spec)} {spec.mask} {spec.voc_type} {train.mixed_precision}"
+
     return TargetCache(
         len(pairs),
         longest=pairs.longest_label() if config.LOSS.text_focus else 0,

@@ -21,7 +21,8 @@ from interface.checkpoint import content_digest
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the files; another number makes older files unknown
+# Makes older files unknown: to be raised when the way from a data set to a target changes (resizing, `preprocess`).
+FORMAT = 1
 PAGE = 4096  # bytes; values begin at a page of their file
 Compute = Callable[[slice], Tensor]
 
@@ -42,7 +43,8 @@ class Targets:
             name: of the kind of value.
             network: what computes it; frozen.
             indices: (N,) int64 sample numbers in the data set, on the CPU.
-            compute: rows of the batch as a slice -> their values (n, ...).
+            compute: rows of the batch as a slice -> their values (n, ...); asked for a single row where that is kept,
+                else for all at once, `slice(None)`.
 
         Returns:
             (N, ...) without gradient.
@@ -60,14 +62,21 @@ class TargetCache(Targets):
     Args:
         samples: size of the data set.
         longest: characters of its longest label.
-        key: whatever else values depend on: data, arithmetic.
+        key: says what else values depend on: data, arithmetic. Asked for only where there are files.
         folder: keep them in files there, for later runs as well; None: in memory.
         dtype: of what is kept, "float32" or "float16".
         limit: most bytes to keep; kinds that do not fit are computed every time, and the log says so.
     """
 
     def __init__(
-        self, samples: int, *, longest: int, key: str, folder: Path | None, dtype: str = "float32", limit: float
+        self,
+        samples: int,
+        *,
+        longest: int,
+        key: Callable[[], str],
+        folder: Path | None,
+        dtype: str = "float32",
+        limit: float,
     ) -> None:
         self.samples, self.longest, self.key, self.folder = samples, longest, key, folder
         self.dtype, self.free = np.dtype(dtype), limit
@@ -109,7 +118,7 @@ class TargetCache(Targets):
             log.info("kept in memory once computed: %s", text)
             return _Shelf(np.empty(shape, self.dtype), np.zeros(self.samples, bool), example.device)
         weights = content_digest(network.state_dict())
-        parts = [FORMAT, name, self.key, weights, shape, str(self.dtype), torch.__version__]
+        parts = [FORMAT, name, self.key(), weights, example.device.type, shape, str(self.dtype), torch.__version__]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         shelf = _map_file(self.folder / f"{name}-{digest[:32]}.bin", shape, self.dtype, example.device)
         log.info("kept on disk once computed (%d known): %s", int(shelf.known.sum()), text)
@@ -154,26 +163,30 @@ def _map_file(path: Path, shape: tuple[int, ...], dtype: np.dtype, device: torch
     start = -(-shape[0] // PAGE) * PAGE
     size = start + int(np.prod(shape)) * dtype.itemsize
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.stat().st_size != size:  # NumPy would fill it up with zeros
+    damaged = path.is_file() and path.stat().st_size != size
+    if damaged:  # NumPy would fill it up with zeros
         log.warning("%s is damaged, so it is made anew", path)
-        path.unlink()
-    if not path.is_file():
-        _reserve(path, size)
+    if damaged or not path.is_file():
+        _reserve(path, size, replace=damaged)
     flags = np.memmap(path, dtype=bool, mode="r+", shape=shape[:1])
     values = np.memmap(path, dtype=dtype, mode="r+", offset=start, shape=shape)
     return _Shelf(values, np.array(flags), device, flags)
 
 
-def _reserve(path: Path, size: int) -> None:
-    """A file of zeros that has its blocks: writing to a mapped file on a full disk would kill the process."""
+def _reserve(path: Path, size: int, *, replace: bool) -> None:
+    """A file of zeros that has its blocks: writing to a mapped file on a full disk would kill the process.
+
+    What another process has just put there stays, unless `replace`; if both do, one of them fills a file that has no
+    name any more, which costs its work and nothing else.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.truncate(size)
             if hasattr(os, "posix_fallocate"):  # macOS has none
                 os.posix_fallocate(file.fileno(), 0, size)
-        with contextlib.suppress(FileExistsError):  # another process was first: its file must stay
-            path.hardlink_to(temporary)
+        if replace or not _linked(path, temporary):
+            temporary.replace(path)
     except OSError as error:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
@@ -184,10 +197,27 @@ def _reserve(path: Path, size: int) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _linked(path: Path, file: Path) -> bool:
+    """Whether `path` is now, or was already, a file; False if this file system has no hard links."""
+    try:
+        path.hardlink_to(file)
+    except FileExistsError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+# Where Linux says how much memory a container or a job may take (cgroup versions 2 and 1).
+MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
 def memory_share(processes: int) -> float:
     """Bytes that one of several processes of this machine may keep: half of the memory in all."""
-    try:
+    total = float("inf")
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # not a Unix
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not a Unix
-        return float("inf")
+    for file in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            total = min(total, int(file.read_text()))
     return total / 2 / processes

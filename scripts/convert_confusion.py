@@ -77,6 +77,19 @@ class Notes(pickle._Unpickler):
             raise Refused(f"it asks for {asked!r}, which no pickled array needs and which could run code")
         return Name(name)
 
+    def load_bytearray8(self) -> None:
+        """Python's own reserves whatever length the file claims before it looks at the rest of the file.
+
+        Raises:
+            Refused: it is longer than any table.
+        """
+        length = int.from_bytes(self.read(8), "little")
+        if length > LARGEST:
+            raise Refused(f"it claims {length} bytes, more than any table has")
+        self.append(bytearray(self.read(length)))
+
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
+
 
 def read_pickle(path: Path) -> "np.ndarray":
     """The array of numbers in a pickle, of any shape that it says.
@@ -167,6 +180,8 @@ def from_rows(rows: list[Any] | tuple[Any, ...]) -> "np.ndarray":
 
     if not all(isinstance(row, list | tuple) and row and len(row) == len(rows[0]) for row in rows):
         raise Refused(f"it holds a {type(rows).__name__}, but not of rows of equal length")
+    if rows and len(rows) * len(rows[0]) > LARGEST // 8:  # one row can stand in a small file many times
+        raise Refused(f"it holds {len(rows)} rows of {len(rows[0])}, more than any table has")
     if not all(type(number) in (int, float) for row in rows for number in row):
         raise Refused("its rows hold other things than numbers")
     return np.array(rows, dtype=np.float64)

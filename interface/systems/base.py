@@ -147,14 +147,15 @@ class ImageLosses(nn.Module):
         focus, hr = self.text_focus, batch.images_hr
         if focus is None:
             return Sharp(hr)
-        # Kept values must serve in any batch, so they have rows for the longest label of all.
+        text = encode_labels(batch.labels)
+        # A kept value must serve in any batch, so it has rows for the longest label of all.
         padded = encode_labels(batch.labels, targets.longest + 1)
 
         def attention(rows: slice) -> Tensor:
-            return focus.attention_targets(hr[rows], padded[rows])
+            return focus.attention_targets(hr[rows], (text if rows == slice(None) else padded)[rows])
 
         kept = targets.get("attention", focus.recognizer, batch.indices, attention)
-        return Sharp(hr, encode_labels(batch.labels).to(hr.device), kept)
+        return Sharp(hr, text.to(hr.device), kept)
 
     def forward(self, sr: Tensor, sharp: Sharp) -> Losses:
         """(N, C, H, W) pictures and what they should be -> {term: unweighted scalar}."""

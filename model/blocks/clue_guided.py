@@ -54,7 +54,7 @@ class ClueGuidedNetwork(nn.Module):
     """Built with the number of features F and of hint channels c, called with maps (N, F, H, W) and (N, c, H, W)."""
     pixel_adapter: bool
     """Whether a pixel adapter follows the up-sampling."""
-    dsta_vis: nn.Module  # None without a visual clue
+    dsta_vis: nn.Module | None  # used with a visual clue only
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class ClueGuidedNetwork(nn.Module):
         if linguistic is None:
             linguistic = torch.zeros_like(prior)
         clues = [self.dsta_rec(recognized), self.dsta_ling(interpret(self.infoGen_ling, linguistic, size))]
-        if self.visual_clue:
+        if self.visual_clue and self.dsta_vis is not None:
             clues.append(self.dsta_vis(self.picture_clue(prior, size)))
         return self.gated(self.down_conv(shallow), *clues)
 

@@ -361,6 +361,12 @@ def test_handmade_pickles_are_refused(convert, content):
 def test_a_file_of_ten_bytes_does_not_take_all_memory(convert):
     for content in (b"Nr\xff\xff\xff\xff.", b"Np4294967295\n.", b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f."):
         assert convert(content)[0] == 2
+    assert "claims 6442450944 bytes" in convert(b"\x80\x05\x96" + (6 << 30).to_bytes(8, "little") + b".")[2]
+
+
+def test_a_small_file_of_many_rows_is_not_looked_through(convert):
+    rows = [[1.0] * 12_000] * 12_000  # 144 million numbers in 48 kB
+    assert "12000 rows of 12000, more than any table has" in convert(pickle.dumps(rows, 2))[2]
 
 
 @pytest.mark.parametrize(

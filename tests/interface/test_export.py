@@ -131,9 +131,10 @@ def test_a_checkpoint_file_of_any_name_is_enough(tmp_path):
     assert_identical(dict(read_back(tmp_path / "out", arguments).state_dict()), dict(system.state_dict()))
 
 
+@pytest.mark.parametrize("more", [[], ["--visual_clue"]], ids=["two", "three"])
 @pytest.mark.parametrize("name", [name for name in list_models() if model_spec(name).system != "plain"])
-def test_every_network_with_clues(tmp_path, name):
-    arguments = ["--arch", name, "--srb", "1", "--STN", "--tpg_pretrained", "random", "--device", "cpu"]
+def test_every_network_with_clues(tmp_path, name, more):
+    arguments = ["--arch", name, "--srb", "1", "--STN", "--tpg_pretrained", "random", "--device", "cpu", *more]
     system = save_run(tmp_path / "run", arguments)
     export_published(tmp_path / "run", tmp_path / "out")
     read = read_back(tmp_path / "out", arguments)

@@ -67,6 +67,14 @@ def test_writes_weights_and_what_they_are(run, tmp_path, capsys):
     ]
 
 
+def test_nothing_but_a_file_has_to_be_named(script, tmp_path, monkeypatch):
+    monkeypatch.setitem(script.DEFAULTS, "steps", 1)
+    assert script.main(["--out", str(tmp_path / "new" / "lm.safetensors")], size=SMALL) == 0
+    facts = json.loads((tmp_path / "new" / "lm.json").read_text())
+    assert {name: facts[name] for name in script.DEFAULTS} == script.DEFAULTS
+    assert facts["scores"]["validation_words"] == 1000
+
+
 def test_half_rounds_weights_but_not_constants(run, tmp_path):
     assert run("--steps", "1") == 0
     assert run("--steps", "1", "--half", out="half.safetensors") == 0

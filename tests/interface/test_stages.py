@@ -33,10 +33,14 @@ def shared(count, sr_share, tpg_share):
     return flags + ["--sr_share"] * sr_share + ["--tpg_share"] * tpg_share
 
 
-@pytest.mark.parametrize("row", [*ALL, ("c3stisr", 3, False, False)], ids=str)
+# The visual clue has weights of its own in each network, and c3stisr shares the rest with rtsrn.
+VISUAL = [("rtsrn", 1, False, False, "--visual_clue"), ("c3stisr", 3, False, False, "--visual_clue")]
+
+
+@pytest.mark.parametrize("row", [*ALL, ("c3stisr", 3, True, True), *VISUAL], ids=str)
 def test_a_cascade_trains_resumes_and_is_tested(arguments, tmp_path, row):
-    arch, stages, sr_share, tpg_share = row
-    arguments = [*arguments, "--arch", arch, *shared(stages, sr_share, tpg_share)]
+    arch, stages, sr_share, tpg_share, *more = row
+    arguments = [*arguments, "--arch", arch, *shared(stages, sr_share, tpg_share), *more]
     whole = run([*arguments, "--steps", "2", "--vis_dir", "whole"])
     networks = {key.split(".")[1] for key in whole.system.trained_state() if key.startswith("networks.")}
     students = {key.split(".")[1] for key in whole.system.trained_state() if key.startswith("students.")}
@@ -57,3 +61,5 @@ def test_another_cascade_than_the_checkpoints_is_refused(arguments, tmp_path):
     run([*arguments, *shared(3, False, False), "--steps", "1", "--vis_dir", "three"])
     with pytest.raises(ValueError, match=r"made with MODEL.stu_iter = 3, but 2 is asked for"):
         task([*arguments, *shared(2, False, False), "--resume", tmp_path / "three"])
+    with pytest.raises(ValueError, match=r"made with MODEL.visual_clue = False, but True is asked for"):
+        task([*arguments, *shared(3, False, False), "--visual_clue", "--resume", tmp_path / "three"])

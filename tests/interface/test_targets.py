@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from dataset.loading import LoaderSpec
+from interface import data as data_module
+from interface import targets as targets_module
 from interface.checkpoint import load_checkpoint
+from interface.config import load_settings
+from interface.data import loader_spec, target_cache
 from interface.super_resolution import TextSR
 from interface.targets import TargetCache, Targets, memory_share
 from loss.text_focus import encode_labels
+from tests.dataset.pictures import entries_of, word_pair, write_entries
 from tests.interface.helpers import LIGHT, SmallFocus, assert_identical, run, shrink_recognisers, task
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -34,7 +40,7 @@ class Reader:
 
 
 def cache(folder=None, *, key="data", dtype="float32", limit=1e9):
-    return TargetCache(6, longest=3, key=key, folder=folder, dtype=dtype, limit=limit)
+    return TargetCache(6, longest=3, key=lambda: key, folder=folder, dtype=dtype, limit=limit)
 
 
 def test_without_a_cache_every_batch_is_computed_at_once():
@@ -152,9 +158,95 @@ def test_no_room_on_disk_is_an_error_before_anything_is_mapped(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_processes_of_a_machine_share_its_memory():
-    assert memory_share(4) == pytest.approx(memory_share(1) / 4)
-    assert memory_share(1) > 1e8
+def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    targets = cache(tmp_path)
+    Reader().of(targets, [3])
+    targets.sync()
+    reader = Reader()
+    reader.of(cache(tmp_path), [3])
+    assert reader.asked == [[3]]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_processes_of_a_machine_share_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets_module, "MEMORY_LIMITS", (tmp_path / "none", tmp_path / "max"))
+    (tmp_path / "max").write_text("max\n")
+    whole = memory_share(1)
+    assert whole > 1e8
+    assert memory_share(4) == pytest.approx(whole / 4)
+    (tmp_path / "max").write_text("8000000\n")  # of a container
+    assert memory_share(2) == 2e6
+
+
+# What a run keeps, and under which key.
+
+
+def made(arguments, folder, *, processes=1):
+    """The cache of a run, and its key."""
+    arguments = [*LIGHT, "--text_focus", "--tpg_pretrained", "x", "--target_cache", "disk", *map(str, arguments)]
+    config = load_settings([*map(str, arguments), "--ckpt_dir", str(folder)]).config
+    spec = loader_spec(config, rank=0, world_size=1, pin_memory=False)
+    pairs = spec.pairs(config.TRAIN.train_data_dir)
+    return target_cache(config, pairs, spec, processes=processes)
+
+
+def test_everything_that_values_depend_on_is_in_the_key(tmp_path, tiny_dir):
+    data = ["--train_data_dir", tiny_dir / "train"]
+    relabelled = write_entries(
+        tmp_path / "relabelled", entries_of((hr, lr, label + "x") for hr, lr, label in map(word_pair, range(12)))
+    )
+    (tmp_path / "digits.yaml").write_text("TRAIN: {voc_type: digit}\n")
+    keys = [
+        made(arguments, tmp_path).key()
+        for arguments in (
+            data,
+            ["--train_data_dir", tiny_dir / "test" / "easy"],
+            ["--train_data_dir", relabelled],
+            [*data, "--no-mask"],
+            [*data, "--width", "64"],
+            [*data, "--syn"],
+            [*data, "--mixed_precision", "bf16"],
+            [*data, "--config", tmp_path / "digits.yaml"],
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert made([*data, "--batch_size", "3", "--seed", "5", "--no-cache"], tmp_path).key() == keys[0]
+    parts = LoaderSpec(mask=True).pairs([tiny_dir / "train"], [0, 2]), LoaderSpec(mask=True).pairs([tiny_dir / "train"])
+    assert parts[0].fingerprint() != parts[1].fingerprint()
+
+
+def test_limits_and_places_are_those_of_the_options(tmp_path, tiny_dir, monkeypatch):
+    monkeypatch.setattr(data_module, "memory_share", lambda processes: 12e9 / processes)
+    data = ["--train_data_dir", tiny_dir / "train"]
+    kept = made([*data, "--target_cache", "memory"], tmp_path)
+    assert (kept.folder, kept.free) == (None, 8 * 2**30)
+    assert made([*data, "--target_cache", "memory"], tmp_path, processes=4).free == 2 * 2**30
+    (tmp_path / "much.yaml").write_text("TRAIN: {target_cache_gb: 100, target_cache_dtype: float16}\n")
+    much = [*data, "--config", tmp_path / "much.yaml"]
+    assert made([*much, "--target_cache", "memory"], tmp_path, processes=4).free == 3e9
+    on_disk = made(much, tmp_path, processes=4)
+    assert (on_disk.folder, on_disk.free) == (tmp_path / ".cache" / "targets", 100 * 2**30)
+    assert on_disk.dtype == "float16"
+    assert type(made([*data, "--target_cache", "none"], tmp_path)) is Targets
+
+
+def test_the_longest_label_counts_what_a_recogniser_of_letters_sees(tmp_path):
+    pairs = [word_pair(number) for number in range(3)]
+    labels = ["ab-c!", "http://a.b", "x"]
+    folder = write_entries(
+        tmp_path / "lmdb", entries_of((hr, lr, label) for (hr, lr, _), label in zip(pairs, labels, strict=True))
+    )
+    assert LoaderSpec().pairs([folder]).longest_label() == len("httpab")
+    assert LoaderSpec().pairs([folder], [0, 2]).longest_label() == len("abc")
+    assert made(["--train_data_dir", folder], tmp_path).longest == len("httpab")
+    bad = entries_of((hr, lr, "ok") for hr, lr, _ in pairs)
+    del bad["label-000000002"]
+    bad["num-samples"] = b"3"
+    assert LoaderSpec().pairs([write_entries(tmp_path / "bad", bad)]).longest_label() == 2
 
 
 # In a training.
@@ -238,7 +330,7 @@ def test_teachers_work_once_a_sample(trained, monkeypatch):
     assert counted == {"teacher": 12, "focus": 12}  # 11 samples, and the first to see its shape
 
 
-def test_attention_rows_are_those_of_the_longest_label(caplog):
+def test_attention_rows_are_those_of_the_longest_label():
     """Rows beyond a label enter the loss, so a kept value must be right for any batch."""
     torch.manual_seed(0)
     small = SmallFocus().eval()
