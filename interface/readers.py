@@ -1,5 +1,6 @@
 """The recognisers that score pictures: built by name, each with a fingerprint by which its readings can be kept."""
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -8,12 +9,14 @@ from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from dataset.charset import canonical
 from interface.checkpoint import file_sha256, load_weights, read_weights, write_atomically, write_text
+from model.recognizer.aster import ASTER
 from model.recognizer.base import Recognizer
 from model.recognizer.crnn import CRNN
+from model.recognizer.moran import MORAN
 from model.recognizer.ppocr import PPOCR
 
 log = logging.getLogger(__name__)
@@ -46,24 +49,37 @@ def build_readers(names: list[str], config: EasyDict, device: torch.device) -> l
     Raises:
         FileNotFoundError: the weights file of one is missing.
     """
-    builders = {"CRNN": _crnn, "PPOCR": _ppocr}
+    builders = {"CRNN": _crnn, "ASTER": _aster, "MORAN": _moran, "PPOCR": _ppocr}
     return [builders[name](config, device) for name in dict.fromkeys(names)]
 
 
 def _crnn(config: EasyDict, device: torch.device) -> Reader:
-    path = config.TRAIN.VAL.crnn_pretrained
+    return _from_file("CRNN", CRNN(), config.TRAIN.VAL.crnn_pretrained, "crnn_pretrained", device)
+
+
+def _aster(config: EasyDict, device: torch.device) -> Reader:
+    path, corners = config.TRAIN.VAL.rec_pretrained, config.TEST.align_corners
+    return _from_file("ASTER", ASTER(align_corners=corners), path, "rec_pretrained", device, corners=corners)
+
+
+def _moran(config: EasyDict, device: torch.device) -> Reader:
+    path, corners = config.TRAIN.VAL.moran_pretrained, config.TEST.align_corners
+    return _from_file("MORAN", MORAN(align_corners=corners), path, "moran_pretrained", device, corners=corners)
+
+
+def _from_file(name: str, network: Any, path: str, key: str, device: torch.device, *, corners: bool = False) -> Reader:
+    """A network with the weights at `path`, which `TRAIN.VAL.<key>` names; readings depend on `corners`, too."""
     state = read_weights(
         path,
-        option="TRAIN.VAL.crnn_pretrained",
-        purpose="--test_model CRNN",
+        option=f"TRAIN.VAL.{key}",
+        purpose=f"--test_model {name}",
         remedy="--test_model PPOCR needs no file",
     )
-    network: nn.Module = CRNN()
     load_weights(network, state, path)
-    network.eval().requires_grad_(False).to(device)
+    network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     sha256 = file_sha256(Path(path))
-    assert isinstance(network, CRNN)
-    return Reader("CRNN", network, f"CRNN-{sha256}", f"CRNN, {path}, sha256 {sha256[:12]}")
+    variant = ", align_corners" if corners else ""
+    return Reader(name, network, f"{name}-{sha256}{variant}", f"{name}, {path}, sha256 {sha256[:12]}{variant}")
 
 
 def _ppocr(config: EasyDict, device: torch.device) -> Reader:
@@ -88,7 +104,8 @@ class ReadingCache:
     def _path(self, reader: Reader, data: str, row: str) -> Path | None:
         if self.folder is None:
             return None
-        return self.folder / f"{reader.fingerprint[:24]}-{data[:32]}-{row}.json"
+        digest = hashlib.sha256(reader.fingerprint.encode()).hexdigest()
+        return self.folder / f"{reader.name}-{digest[:16]}-{data[:32]}-{row}.json"
 
     def load(self, reader: Reader, data: str, row: str) -> dict[int, str] | None:
         """{sample number: reading} as `store` kept them, or None."""

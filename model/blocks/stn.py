@@ -1,6 +1,6 @@
 """Rectification of curved text: a small network places control points, a thin-plate spline bends the picture.
 
-Paper: ASTER, https://doi.org/10.1109/TPAMI.2018.2848939, in the form of TSRN, https://arxiv.org/abs/2005.03341.
+Paper: ASTER, https://doi.org/10.1109/TPAMI.2018.2848939, also in the form of TSRN, https://arxiv.org/abs/2005.03341.
 Key names (`stn_convnet`, `stn_fc1`, ..., `inverse_kernel`, ...) are those of published checkpoints. Difference: the
 inverse kernel is computed in float64; the published float32 inverse is off by up to 1e-3 and comes with the checkpoint.
 """
@@ -19,14 +19,26 @@ def two_rows(num_points: int, *, margin_x: float, margin_y: float) -> np.ndarray
 
 
 class STNHead(nn.Module):
-    """(N, in_channels, 16, 64) -> (N, num_points, 2), (x, y) of the control points, [0, 1] across the picture.
+    """(N, in_channels, H, 64) -> (N, num_points, 2), (x, y) of the control points, [0, 1] across the picture.
 
     At the start the points lie on two straight lines whatever the picture is.
+
+    Args:
+        in_channels: planes of a picture.
+        num_points: number of control points, half along the top, half along the bottom.
+        height: H, 16 (TSRN and its successors) or 32 (ASTER).
+        sigmoid: keep the points inside of the picture; an option of ASTER that no published checkpoint uses.
+
+    Raises:
+        ValueError: H is neither.
     """
 
-    def __init__(self, in_channels: int, *, num_points: int = 20) -> None:
+    def __init__(self, in_channels: int, *, num_points: int = 20, height: int = 16, sigmoid: bool = False) -> None:
         super().__init__()
+        if height not in (16, 32):
+            raise ValueError(f"pictures {height} pixels high: control points are placed in 16 or 32; resize them")
         self.num_points = num_points
+        self.sigmoid = sigmoid
         self.stn_convnet = nn.Sequential(
             _conv_block(in_channels, 32),
             nn.MaxPool2d(2),
@@ -37,7 +49,7 @@ class STNHead(nn.Module):
             _conv_block(128, 256),
             nn.MaxPool2d(2),
             _conv_block(256, 256),
-            nn.MaxPool2d((1, 2)),
+            nn.MaxPool2d((height // 16, 2)),
             _conv_block(256, 256),
         )
         reduce = nn.Linear(2 * 256, 512)
@@ -47,15 +59,18 @@ class STNHead(nn.Module):
         self.stn_fc2 = nn.Linear(512, 2 * num_points)
         nn.init.zeros_(self.stn_fc2.weight)
         start = two_rows(num_points, margin_x=0.01, margin_y=0.01)
+        if sigmoid:
+            start = np.log(start / (1 - start))
         with torch.no_grad():
             self.stn_fc2.bias.copy_(torch.from_numpy(start.astype(np.float32)).flatten())
 
     def forward(self, images: Tensor) -> Tensor:
         """Place the control points of each image."""
-        return self.stn_fc2(0.1 * self.features(images)).unflatten(1, (self.num_points, 2))
+        points = self.stn_fc2(0.1 * self.features(images)).unflatten(1, (self.num_points, 2))
+        return points.sigmoid() if self.sigmoid else points
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, in_channels, 16, 64) -> (N, 512)."""
+        """(N, in_channels, H, 64) -> (N, 512)."""
         return self.stn_fc1(self.stn_convnet(images).flatten(1))
 
 
@@ -74,7 +89,8 @@ class TPSSpatialTransformer(nn.Module):
         num_points: number of control points, half along the top, half along the bottom.
         margin: distance of the target lines from the edges, as a fraction.
         align_corners: how sampling positions are counted, see `torch.nn.functional.grid_sample`. Published RTSRN
-            and TSRN checkpoints were trained with True, TPGSR and TATT with False.
+            and TSRN checkpoints were trained with True, TPGSR and TATT with False; ASTER's scores in their
+            tables were made with False.
     """
 
     constant_buffers = ("inverse_kernel", "padding_matrix", "target_coordinate_repr", "target_control_points")

@@ -1,0 +1,105 @@
+"""Stroke-focused loss: a recognizer that spells strokes must look at the same places in the super-resolved image.
+
+Paper: Text Gestalt: Stroke-Aware Scene Text Image Super-Resolution, AAAI 2022, https://arxiv.org/abs/2112.08171
+Source: https://github.com/FudanVI/FudanOCR (text-gestalt); the table of strokes, which is not in it, is that of
+https://github.com/jdfxzzy/PEAN, where the loss is used, too.
+Differences: those of `loss/text_focus.py`; the selection of samples that are read correctly, which the published code
+switches off, is not offered.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from loss.image import check_same_shape
+from loss.text_focus import FocusTargets, TextFocus
+from loss.weighted_ce import IGNORED
+from model.recognizer.focus_transformer import FocusTransformer
+
+PUBLISHED_WEIGHTS = {"attention": 50.0}
+CLASSES = 10  # nine strokes; 0 starts and ends a text
+
+# Which strokes, of nine kinds, a character is written with, in order.
+_LETTERS_AND_DIGITS = """
+A341 B299 C8 D29 E2111 F211 G81 H212 I121 J17 K234 L21 M2432 N242 O89 P29 Q894 R294 S89 T12 U7 V43 W2342 X43 Y432 Z131
+a68 b28 c8 d82 e81 f61 g87 h26 i52 j57 k234 l2 m66 n6 o89 p29 q82 r26 s89 t17 u7 v43 w2342 x43 y43 z131
+089 12 2631 399 4312 5129 6689 713 88989 9897
+"""
+STROKES = {entry[0]: entry[1:] for entry in _LETTERS_AND_DIGITS.split()}
+
+
+def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[str, str] = STROKES) -> FocusTargets:
+    """Labels as strokes, case kept, without characters that have none, each followed by the end symbol.
+
+    Args:
+        labels: N texts; a text without any known character becomes the end symbol alone.
+        length: pad to T of at least so many.
+        strokes: digits 1 to 9 of every character.
+
+    Raises:
+        ValueError: no label at all.
+    """
+    if not labels:
+        raise ValueError("a batch without labels has no stroke loss; give one label per image")
+    encoded = [[int(stroke) for character in label for stroke in strokes.get(character, "")] for label in labels]
+    longest = max(length, max(len(ids) for ids in encoded) + 1)
+    padding = [longest - 1 - len(ids) for ids in encoded]
+    return FocusTargets(
+        inputs=torch.tensor([[0, *ids] + [0] * missing for ids, missing in zip(encoded, padding, strict=True)]),
+        targets=torch.tensor([[*ids, 0] + [IGNORED] * missing for ids, missing in zip(encoded, padding, strict=True)]),
+        lengths=torch.tensor([len(ids) + 1 for ids in encoded]),
+    )
+
+
+def stroke_transformer() -> FocusTransformer:
+    """The published recognizer of strokes with random weights; `as_focus_state` renames the keys of its file."""
+    return FocusTransformer(classes=CLASSES)
+
+
+def as_focus_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys of `pretrain_transformer_stroke_decomposition.pth` -> keys of `FocusTransformer`."""
+    return {key.replace("_with_upperword.", "."): value for key, value in state.items()}
+
+
+class StrokeFocus(TextFocus):
+    """Attention distance of a frozen recognizer of strokes; the published weight is 50."""
+
+    def __init__(self, recognizer: FocusTransformer) -> None:
+        """Take over a recognizer with its weights; it is frozen for good."""
+        super().__init__(recognizer)
+
+    def forward(
+        self,
+        sr: Tensor,
+        hr: Tensor | None,
+        labels: Sequence[str] | FocusTargets,
+        *,
+        attention_hr: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The term, unweighted.
+
+        Args:
+            sr: (N, >=3, H, W) RGB, nominally [0, 1].
+            hr: like `sr`; not read, and may be None, if `attention_hr` is given.
+            labels: one text per image, or what `encode_strokes` made of them.
+            attention_hr: kept result of `attention_targets`; rows after the longest label are not used.
+
+        Returns:
+            {"attention": mean |difference| over the whole map, padded positions included, as published}, () float32.
+
+        Raises:
+            ValueError: neither `hr` nor `attention_hr`, or not one label per image.
+        """
+        targets = (labels if isinstance(labels, FocusTargets) else encode_strokes(labels)).to(sr.device)
+        if len(targets.inputs) != len(sr):
+            raise ValueError(f"{len(targets.inputs)} labels for {len(sr)} images; give one label per image")
+        if attention_hr is None:
+            if hr is None:
+                raise ValueError("the stroke loss needs the HR images or their kept attention; both are missing")
+            check_same_shape(sr, hr)
+            attention_hr = self.attention_targets(hr, targets)
+        _, attention = self.read(sr, targets.inputs)
+        wanted = attention_hr[:, :, : attention.shape[2]].detach().float()
+        check_same_shape(attention, wanted)
+        return {"attention": (wanted - attention.float()).abs().mean()}
