@@ -1,4 +1,4 @@
-"""The field's recognisers as judges: published files, one pass over the pictures, numbers that depend on nothing else."""
+"""The field's recognisers as judges: published files, one pass over the pictures, numbers that depend on them alone."""
 
 import json
 
