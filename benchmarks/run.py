@@ -306,7 +306,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["train"], help="the part of the program to measure")
-    parser.add_argument("--arch", default="rtsrn", help="a network of the recipe with text clues")
+    parser.add_argument("--arch", default="rtsrn", choices=["rtsrn", "c3stisr"], help="network")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--stu_iter", type=int, default=1, help="stages")
     parser.add_argument("--device", default="cpu")
@@ -323,6 +323,8 @@ def main() -> int:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.batch_size < 2 or args.stu_iter < 1 or args.repeats < 1 or args.warmup < 0:
+        raise SystemExit("run.py: --batch_size takes 2 or more, --stu_iter and --repeats 1 or more, --warmup 0 or more")
     result = train(args)
     print(table(result, args.batch_size))
     if args.out:

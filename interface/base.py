@@ -95,8 +95,6 @@ class TextBase:
             log.warning("%s has no use for %s", self.config.arch, ", ".join(sorted(unused)))
         if self.resume is not None:
             self.resume.load_system(self.system)
-            if "MODEL.language_model" in self.settings.given and self.config.MODEL.language_model:
-                log.warning("--language_model is not read: %s holds the language model, too", self.resume.path)
         self.system.to(self.device)
         # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
         self.system.to(memory_format=torch.channels_last)

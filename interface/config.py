@@ -377,6 +377,8 @@ def _check_clues(settings: Settings) -> None:
             "--language_loss distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights "
             "with --tpg_pretrained FILE, or use --language_loss ctc, which needs the labels alone"
         )
+    if settings.verb == "train" and loss.confusion and not loss.text_focus:
+        raise ConfigError("LOSS.confusion weighs a term of --text_focus; add that, or leave the table out")
     asked = {"--visual_clue": model.visual_clue, "--language_model": model.language_model}
     asked["--language_loss distill"] = loss.language == "distill"
     for flag, on in asked.items():

@@ -123,7 +123,7 @@ class Evaluating(TextBase):
         named = self.config.TEST.report_dir
         train = self.config.TRAIN
         base = self.folder
-        if base is None and "TRAIN.VAL.vis_dir" in self.settings.given:
+        if base is None and "TRAIN.VAL.vis_dir" in self.settings.given and train.VAL.vis_dir:
             base = Path(train.ckpt_dir) / train.VAL.vis_dir
         if base is None:
             base = self.resume.folder if self.resume else Path(train.ckpt_dir) / self.config.arch

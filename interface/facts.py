@@ -13,15 +13,17 @@ from interface.readers import Reader
 from interface.resume import BEST, Resume
 from model import model_spec
 
+# Options of `MODEL` that tell one network from another.
+SHOWN = ("STN", "mask", "srb", "hd_u", "triple_clues", "visual_clue", "sr_share", "tpg_share")
 OPTIMISTIC = "best.pth was chosen on the test sets, as the published programs do: the result is optimistic."
 
 
 def selection(config: EasyDict, resume: Resume | None, weights: Path | None) -> dict[str, str]:
-    """What chose the weights: {"on": "test" or "validation", "note": a sentence}."""
+    """What chose the weights: {"on": "test", "validation" or "unknown", "note": a sentence}."""
     if weights is None:
         return {"on": "validation", "note": "No trained weights: there was nothing to choose."}
     if resume is not None and resume.state is None:
-        return {"on": "validation", "note": "Published weights: how they were chosen is not recorded in the file."}
+        return {"on": "unknown", "note": "Published weights: how they were chosen is not recorded in the file."}
     val = resume.state["config"]["TRAIN"]["VAL"] if resume is not None and resume.state else config.TRAIN.VAL
     validated = {Path(path).resolve() for path in val["val_data_dir"]}
     tested = {Path(path).resolve() for path in config.TEST.test_data_dir}
@@ -56,6 +58,7 @@ def describe(
             "arch": config.arch,
             "paper": model_spec(config.arch).paper or None,
             "stages": stages,
+            "options": ", ".join(f"{key} {value}" for key, value in config.MODEL.items() if key in SHOWN),
             "weights": str(weights) if weights else None,
             "step": step,
         },

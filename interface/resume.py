@@ -61,9 +61,20 @@ class Resume:
             system.load_trained_state(self.state["system"], str(self.path))
             return
         for part, modules in system.published_parts().items():
+            students = part.startswith("recognizer")  # of which published runs have one for each stage, shared or not
+            self._refuse_more(part, system.stages if students else len(modules))
             for module, file in zip(modules, published_files(self.path, part, len(modules)), strict=True):
                 load_weights(module, clean_state(read_any(file), str(file)), file)
                 log.info("published weights: %s", file)
+
+    def _refuse_more(self, part: str, count: int) -> None:
+        """A folder with files of more stages is another cascade, whose last picture is not the one of stage `count`."""
+        found = len(list(self.path.glob(f"{part}_[0-9].pth"))) if self.path.is_dir() else 0
+        if found > count:
+            raise CheckpointError(
+                f"{self.path} has {found} files {part}_<i>.pth, but {count} would be read; give the run's --stu_iter, "
+                "--sr_share and --tpg_share, or name one file"
+            )
 
 
 def open_resume(settings: Settings) -> Resume | None:
@@ -78,6 +89,18 @@ def open_resume(settings: Settings) -> Resume | None:
     name = settings.config.TRAIN.resume
     if not name:
         return None
+    resume = _open(settings, name)
+    asked = settings.config.MODEL.language_model if "MODEL.language_model" in settings.given else ""
+    saved = resume.state["config"]["MODEL"].get("language_model", "") if resume.state is not None else ""
+    if asked and asked != saved:
+        raise CheckpointError(
+            f"--language_model {asked}: a training may begin with it, but {resume.path} has a language model of its "
+            "own; leave it out"
+        )
+    return resume
+
+
+def _open(settings: Settings, name: str) -> Resume:
     path = Path(name)
     if not path.exists():
         places = {path.parent, Path(settings.config.TRAIN.ckpt_dir)}

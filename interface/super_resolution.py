@@ -91,6 +91,11 @@ class TextSR(Evaluating):
         self.build_optimizers()
         seed_everything(train.seed + self.rank)  # weights are equal in all processes, dropout is not
         self.restore()
+        if self.total_steps < self.step:
+            raise ValueError(
+                f"{self.step} steps are taken already, more than the {self.total_steps} asked for; give more --steps "
+                "or --epochs, or leave them out"
+            )
         self.claim_folder()
         self.check_best()
         images = train.batch_size * train.accumulate * self.world_size
@@ -249,10 +254,11 @@ class TextSR(Evaluating):
 
     def test_best(self) -> None:
         """After training: the report of `best.pth` on the test sets, unless none was named and none is there."""
+        assert self.folder is not None, "claim_folder comes first"
         paths = self.config.TEST.test_data_dir
         named = {"TEST.test_data_dir", "TRAIN.VAL.val_data_dir"} & self.settings.given
         if not named and not all(Path(path).exists() for path in paths):
             log.info("no test sets at %s; to test: --go_test --resume %s --test_data_dir ...", paths[0], self.folder)
             return
-        path, step = self.load_best()
+        path, step = self.load_best() if (self.folder / BEST).is_file() else (self.folder / LAST, self.step)
         self.report(named_splits(paths, self.spec), weights=path, step=step)

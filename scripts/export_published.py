@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for path in export_published(args.source, args.out, args.which):
             print(f"wrote {path}")
+        print(f"to read them here: --resume {args.out} with the options of the run (its config.yaml)")
     except (ValueError, OSError) as error:
         print(f"export_published.py: {error}", file=sys.stderr)
         return 2

@@ -482,12 +482,35 @@ def test_a_published_folder_of_several_stages(tmp_path):
         assert torch.equal(next(made.system.students[stage].parameters()), next(CRNN().parameters()))
     first, last = (made.system.networks[stage].block1[0].weight for stage in (0, 2))
     assert not torch.equal(first, last)
-    shared = task([*PUBLISHED, "--go_test", "--resume", folder, "--stu_iter", "3", "--sr_share"])
-    shared.build_trained_system()
-    assert len(shared.system.networks) == 1
     wrong = task([*PUBLISHED, "--go_test", "--resume", folder, "--stu_iter", "4"])
     with pytest.raises(CheckpointError, match="stage 4 of 4"):
         wrong.build_trained_system()
+    for stage in (1, 2):
+        (folder / f"model_best_acc_{stage}.pth").unlink()
+    shared = task([*PUBLISHED, "--go_test", "--resume", folder, "--stu_iter", "3", "--sr_share"])
+    shared.build_trained_system()
+    assert len(shared.system.networks) == 1
+
+
+def test_a_part_of_a_published_cascade_is_not_read_in_silence(tmp_path, tiny_dir):
+    folder = save_published(tmp_path / "X", 2)
+    common = [*PUBLISHED, "--go_test", "--test_data_dir", tiny_dir / "test" / "medium", "--test_model", ""]
+    for flags in ([], ["--stu_iter", "2", "--sr_share"]):
+        made = task([*common, *flags, "--resume", folder])
+        with pytest.raises(CheckpointError, match=r"has 2 files model_best_acc_<i>.pth, but 1 would be read; give"):
+            made.build_trained_system()
+    (folder / "model_best_acc_1.pth").unlink()
+    made = task([*common, "--resume", folder])
+    with pytest.raises(CheckpointError, match=r"has 2 files recognizer_best_acc_<i>.pth, but 1 would be read"):
+        made.build_trained_system()
+    task([*common, "--stu_iter", "2", "--sr_share", "--tpg_share", "--resume", folder]).build_trained_system()
+
+
+def test_a_language_model_is_no_part_of_what_is_resumed(tmp_path, tiny_dir):
+    folder = save_published(tmp_path / "X", 1)
+    common = [*PUBLISHED, "--train_data_dir", tiny_dir / "train", "--ckpt_dir", tmp_path / "new", "--test_model", ""]
+    with pytest.raises(CheckpointError, match=r"--language_model none.pth: .* has a language model of its own"):
+        task([*common, "--resume", folder, "--language_model", "none.pth"])
 
 
 def test_published_weights_of_other_options_are_refused_with_advice(tmp_path):

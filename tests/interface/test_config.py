@@ -465,3 +465,11 @@ def test_help_names_every_flag(capsys):
     for flag in FLAGS:
         assert f"--{flag.name}" in shown
         assert f"({flag.path}" in shown
+
+
+def test_a_confusion_table_without_its_term_is_refused(tmp_path):
+    (tmp_path / "mine.yaml").write_text("LOSS: {confusion: table.npz}\n")
+    with pytest.raises(ConfigError, match=r"LOSS.confusion weighs a term of --text_focus; add that"):
+        settings("--config", str(tmp_path / "mine.yaml"))
+    settings("--config", str(tmp_path / "mine.yaml"), "--text_focus")
+    settings("--config", str(tmp_path / "mine.yaml"), "--go_test")

@@ -343,6 +343,31 @@ def test_epochs_and_steps_set_the_end(tiny):
     assert run([*tiny, "--epochs", "3", "--accumulate", "2", "--vis_dir", "d"]).step == 6
 
 
+def test_fewer_steps_than_were_taken_are_refused_before_anything_is_written(tiny, tmp_path):
+    whole = run([*tiny, "--steps", "4", "--vis_dir", "whole"])
+    before = {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"4 steps are taken already, more than the 2 asked for"):
+        task([*tiny, "--resume", whole.folder, "--steps", "2"]).build_training()
+    assert {path: path.read_bytes() for path in whole.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_under_a_new_name_reports_what_it_has(tiny, tmp_path):
+    run([*tiny, "--steps", "2", "--vis_dir", "whole"])
+    other = run([*tiny, "--resume", tmp_path / "ckpt" / "whole", "--steps", "2", "--vis_dir", "other"])
+    (report,) = other.folder.glob("report-*/report.json")
+    assert json.loads(report.read_text())["system"]["weights"].endswith("last.pth")
+
+
+def test_reports_go_to_the_run_that_its_own_configuration_names(tiny, tmp_path, tiny_dir):
+    """The file has an empty `vis_dir` if the name was chosen by the date."""
+    trained = run([*tiny, "--steps", "1"])
+    tested = ["--go_test", "--resume", trained.folder, "--config", trained.folder / "config.yaml"]
+    before = set(trained.folder.glob("report-*"))
+    run([*tested, "--device", "cpu"])
+    assert len(set(trained.folder.glob("report-*")) - before) == 1
+    assert not list((tmp_path / "ckpt").glob("report-*"))
+
+
 def test_accumulation_is_the_mean_of_its_batches(tiny, tmp_path):
     """Without dropout and BatchNorm two batches of two make the step of one of four."""
     from torch import nn
