@@ -1,0 +1,185 @@
+"""Score recognition on STR benchmarks: of the photos, and of the photos reduced to small sizes and super-resolved.
+
+    python scripts/str_benchmark.py --test_data_dir data/str                        (bicubic enlargement alone)
+    python scripts/str_benchmark.py --test_data_dir data/str/IIIT5K data/str/SVT --resume ckpt/my_run
+
+Data sets are LMDBs with image-%09d and label-%09d, or folders of such LMDBs (scripts/build_str_lmdb.py makes them).
+All options of `main.py --go_test` are taken as well: --arch, --resume, --test_model, --batch_size, --report_dir, ...
+Without --arch and --resume there is no system, and bicubic enlargement is x4, as in the published table.
+
+Writes report.md, and for each benchmark a folder with report.json (all readings) and accuracy.svg. How pictures are
+made is said in interface/str_protocol.py and in report.md.
+"""
+
+# ruff: noqa: PLC0415 - imports that take long wait for the arguments: --help is instant
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interface.evaluating import Evaluating
+    from interface.str_protocol import StrProtocol
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """(width, height) of `32x8`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give width x height in pixels, e.g. 32x8")
+    return int(found[1]), int(found[2])
+
+
+def count_of(text: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(r"[1-9]\d{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}; a whole number of at least 1 was expected")
+    return int(text)
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options of this script, and those that go to the configuration."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="str_benchmark.py", description=__doc__, formatter_class=raw, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--sizes", nargs="+", type=size_of, default=[], metavar="WxH", help="(128x32 64x16 32x8 24x6 20x5)"
+    )
+    parser.add_argument(
+        "--input",
+        choices=["auto", "direct", "resized"],
+        default="auto",
+        help="what the network gets: the reduced picture as it is, or resized to the LR size it was built for "
+        "(auto: direct if it takes all sizes)",
+    )
+    parser.add_argument("--limit", type=count_of, default=0, help="only the first so many pictures of each set")
+    return parser.parse_known_args(argv)
+
+
+def build_protocol(task: Evaluating, args: argparse.Namespace, *, system: bool) -> StrProtocol:
+    """The parts of the run as the protocol takes them."""
+    from interface.str_protocol import PUBLISHED_SCALE, SIZES, StrProtocol
+
+    spec = task.spec
+    if system:
+        task.build_trained_system()
+    task.evaluator = task.build_evaluator()
+    return StrProtocol(
+        evaluator=task.evaluator,
+        system=task.system if system else None,
+        scale=spec.scale if system else PUBLISHED_SCALE,
+        size_lr=(spec.width // spec.scale, spec.height // spec.scale),
+        sizes=tuple(dict.fromkeys(args.sizes)) or SIZES,
+        network_input=args.input,
+        mask=spec.mask,
+        batch_size=spec.batch_size,
+        threads=spec.workers,
+        rank=spec.rank,
+        world_size=spec.world_size,
+    )
+
+
+def describe(task: Evaluating, protocol: StrProtocol, results: dict[str, Any]) -> dict[str, Any]:
+    """The whole report of some benchmarks as one dict."""
+    from interface import facts
+
+    state = task.resume.state if task.resume else None
+    report = facts.describe(
+        task.config,
+        results=results,
+        readers=protocol.evaluator.readers,
+        stages=protocol.system.stages if protocol.system else 0,
+        device=task.device,
+        weights=task.resume.path if task.resume else None,
+        step=state["step"] if state else None,
+        resume=task.resume,
+    )
+    settings = {"mixed_precision": task.config.TRAIN.mixed_precision, **protocol.description()}
+    return report | {"rows": protocol.rows, "protocol": settings}
+
+
+def benchmark(task: Evaluating, args: argparse.Namespace, *, system: bool) -> None:
+    """Evaluate on every set; each is written as soon as it is done."""
+    from dataset.loading import split_names
+    from dataset.str_sets import StrSet, find_sets
+    from interface.logger import Progress
+    from interface.str_report import screen_table, write_benchmark, write_summary
+
+    paths = find_sets(task.config.TEST.test_data_dir)
+    task.config.TEST.test_data_dir = [str(path) for path in paths]  # for the report
+    sets = [StrSet(path, name, limit=args.limit) for path, name in zip(paths, split_names(paths), strict=True)]
+    protocol = build_protocol(task, args, system=system)
+    folder = task.output_folder("str") if task.rank == 0 else Path()
+    results, folders = {}, {}
+    for data in sets:
+        with Progress(len(data), unit="image", text=data.name, show=task.rank == 0) as bar:
+            results[data.name] = protocol.run(data, bar.advance)
+        if task.rank == 0:
+            report = describe(task, protocol, {data.name: results[data.name]})
+            folders[data.name] = write_benchmark(folder, report)
+    if task.rank == 0:
+        report = describe(task, protocol, results)
+        written = write_summary(folder, report, folders)
+        print(f"{screen_table(report)}\n\nreport: {written}")
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> None:
+    """Read the configuration and evaluate.
+
+    Raises:
+        ValueError: an option or a data set cannot be used.
+    """
+    from interface.config import load_settings, switch_arch
+    from interface.evaluation import BICUBIC
+
+    settings = load_settings(["--go_test", *rest])
+    if not {"TEST.test_data_dir", "TRAIN.VAL.val_data_dir"} & settings.given:
+        raise ValueError("name the benchmarks with --test_data_dir: STR LMDBs, or folders of them")
+    if not settings.config.TEST.test_model:
+        raise ValueError("--test_model names no recogniser; give one or more, e.g. PPOCR")
+    system = "arch" in settings.given or bool(settings.config.TRAIN.resume)
+    if not system:
+        if args.input != "auto":
+            raise ValueError(f"--input {args.input} is about a system; name one with --arch and --resume")
+        switch_arch(settings, BICUBIC)
+    from interface.evaluating import Evaluating
+
+    task = Evaluating(settings)
+    try:
+        benchmark(task, args, system=system)
+    finally:
+        task.accelerator.end_training()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate; returns the exit status."""
+    args, rest = parse(argv)
+    sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
+    try:
+        run(args, rest)
+    except (ValueError, OSError) as error:
+        print(f"str_benchmark.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
