@@ -230,19 +230,22 @@ class StrProtocol:
 
     def _records(self, photos: list[WordPhoto], kept: dict[tuple[str, str], dict[int, str]]) -> list[Record]:
         indices = [photo.index for photo in photos]
-        readings: dict[tuple[str, str], list[str]] = {}
+        readings = {
+            key: [known[index] for index in indices]
+            for key, known in kept.items()
+            if all(index in known for index in indices)
+        }
         with torch.inference_mode():
-            pictures = self._pictures(photos)
             for reader in self.evaluator.readers:
-                for row in self.rows:
-                    known = kept.get((reader.name, row), {})
-                    if all(index in known for index in indices):
-                        texts = [known[index] for index in indices]
-                    elif row == PHOTO:
-                        texts = self._read_photos(reader, photos)
-                    else:
-                        texts = reader.read(pictures[row])
-                    readings[reader.name, row] = texts
+                if (reader.name, PHOTO) not in readings:
+                    readings[reader.name, PHOTO] = self._read_photos(reader, photos)
+            for size in self.sizes:
+                for kind in self.kinds:
+                    row = row_name(kind, size)
+                    waiting = [reader for reader in self.evaluator.readers if (reader.name, row) not in readings]
+                    if waiting:
+                        picture = self._picture(kind, size, photos)  # made once for all readers
+                        readings |= {(reader.name, row): reader.read(picture) for reader in waiting}
         return [
             {
                 "index": photo.index,
@@ -253,23 +256,21 @@ class StrProtocol:
             for position, photo in enumerate(photos)
         ]
 
-    def _pictures(self, photos: list[WordPhoto]) -> dict[str, Tensor]:
-        """What is read at each size, by row; the system works once for all readers."""
-        device, pictures = self.evaluator.device, {}
-        for size in self.sizes:
-            reduced = as_images([photo.reduced[size] for photo in photos], device)
-            width, height = self.output_size(size)
-            pictures[row_name(LR, size)] = reduced
-            # With antialias PyTorch takes Pillow's kernel, as `model.bicubic.enlarge` does.
-            pictures[row_name(BICUBIC, size)] = F.interpolate(
-                reduced, (height, width), mode="bicubic", align_corners=False, antialias=True
-            )
-            if self.system is not None:
-                inputs = as_images([photo.inputs[size] for photo in photos], device)
-                with self.evaluator.autocast():
-                    result = cascade(self.system, inputs)[-1]
-                pictures[row_name(SR, size)] = result.float()
-        return pictures
+    def _picture(self, kind: str, size: Size, photos: list[WordPhoto]) -> Tensor:
+        """What is read at one size: (N, >=3, H, W) in [0, 1], enlarged ones not clamped."""
+        device = self.evaluator.device
+        if kind == SR:
+            assert self.system is not None, "without a system there is no such row"
+            inputs = as_images([photo.inputs[size] for photo in photos], device)
+            with self.evaluator.autocast():
+                result = cascade(self.system, inputs)[-1]
+            return result.float()
+        reduced = as_images([photo.reduced[size] for photo in photos], device)
+        if kind == LR:
+            return reduced
+        width, height = self.output_size(size)
+        # With antialias PyTorch takes Pillow's kernel, as `model.bicubic.enlarge` does.
+        return F.interpolate(reduced, (height, width), mode="bicubic", align_corners=False, antialias=True)
 
     def _read_photos(self, reader: Reader, photos: list[WordPhoto]) -> list[str]:
         size, device = self.photo_sizes[reader.name], self.evaluator.device
