@@ -18,7 +18,7 @@ from loss.weighted_ce import IGNORED
 from model.recognizer.focus_transformer import FocusTransformer
 
 PUBLISHED_WEIGHTS = {"attention": 50.0}
-CLASSES = 10  # nine strokes; 0 starts and ends a text
+STROKE_KINDS = "123456789"  # class 0 starts and ends a text
 
 # Which strokes, of nine kinds, a character is written with, in order.
 _LETTERS_AND_DIGITS = """
@@ -54,7 +54,7 @@ def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[s
 
 def stroke_transformer() -> FocusTransformer:
     """The published recognizer of strokes with random weights; `as_focus_state` renames the keys of its file."""
-    return FocusTransformer(classes=CLASSES)
+    return FocusTransformer(charset=STROKE_KINDS)
 
 
 def as_focus_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from model.recognizer.reading import Reading
+
 
 class Recognizer(Protocol):
     """Reads the text of word images."""
@@ -25,4 +27,8 @@ class Recognizer(Protocol):
 
     def read(self, images: Tensor) -> list[str]:
         """(N, >=3, H, W) RGB in [0, 1] -> N strings: the three steps in a row, without gradient."""
+        ...
+
+    def read_with_confidence(self, images: Tensor) -> list[Reading]:
+        """`read`, with how sure the recognizer is of each word and each character."""
         ...

@@ -7,12 +7,14 @@ score with. It was trained on gray images in [0, 1]; the shift to [-1, 1] of the
 import string
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.recognizer.ctc import ctc_readings, spell
+from model.recognizer.gray import resized_gray
+from model.recognizer.reading import Reading
 
 ALPHANUMERIC = string.digits + string.ascii_lowercase
 HEIGHT, WIDTH = 32, 100
-GRAY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601
 
 
 class CRNN(nn.Module):
@@ -45,12 +47,7 @@ class CRNN(nn.Module):
         Raises:
             ValueError: the images have fewer than three channels.
         """
-        if images.ndim != 4 or images.shape[1] < 3:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (N, C, H, W), the first 3 channels RGB")
-        # Both steps are linear, but this order is the published one to the last bit, and cheap beside the network.
-        resized = F.interpolate(images[:, :3], (HEIGHT, width), mode="bicubic", align_corners=False)
-        red, green, blue = resized.split(1, dim=1)
-        return GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+        return resized_gray(images, (HEIGHT, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (T, N, K) of gray images (N, 1, 32, W).
@@ -69,14 +66,17 @@ class CRNN(nn.Module):
 
     def collapse(self, classes: Tensor) -> list[str]:
         """(T, N) best class of each step -> N strings: repetitions become one, then blanks are dropped."""
-        repeated = F.pad(classes[1:] == classes[:-1], (0, 0, 1, 0), value=False)
-        kept = classes.masked_fill(repeated, 0).t().tolist()
-        return ["".join(self.charset[index - 1] for index in row if index) for row in kept]
+        return spell(classes.t(), self.charset)
 
     @torch.no_grad()
     def read(self, images: Tensor) -> list[str]:
         """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
         return self.decode(self(self.preprocess(images)))
+
+    @torch.no_grad()
+    def read_with_confidence(self, images: Tensor) -> list[Reading]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N readings, see `ctc_readings`."""
+        return ctc_readings(self(self.preprocess(images)).transpose(0, 1), self.charset)
 
 
 class BidirectionalLSTM(nn.Module):

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-LUMINANCE = (0.299, 0.587, 0.114)
+from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
+from model.recognizer.crnn import ALPHANUMERIC
+from model.recognizer.gray import LUMA, resized_gray
+from model.recognizer.reading import Reading
+
+READ_LENGTH = 32  # symbols after which reading gives up, the end symbol included
+READ_SIZE = (32, 128)  # (H, W)
+
+Projected = tuple[Tensor, Tensor]  # keys and values
 
 
 class BasicBlock(nn.Module):
@@ -113,7 +121,15 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
         """(N, T, D), (N, P, D) -> (N, T, D) and the map (N, heads, T, P), rows sum to 1, before dropout."""
-        q, k, v = (self._split(linear(x)) for linear, x in zip(self.linears, (query, memory, memory), strict=False))
+        return self.look_up(query, self.project(memory), causal=causal)
+
+    def project(self, memory: Tensor) -> Projected:
+        """(N, P, D) -> keys and values, (N, heads, P, D / heads) each."""
+        return self._split(self.linears[1](memory)), self._split(self.linears[2](memory))
+
+    def look_up(self, query: Tensor, projected: Projected, *, causal: bool = False) -> tuple[Tensor, Tensor]:
+        """`forward` in a memory that was projected before."""
+        q, (k, v) = self._split(self.linears[0](query)), projected
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         if causal:
             future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
@@ -152,8 +168,28 @@ class Decoder(nn.Module):
     def forward(self, text: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """(N, T, D), (N, P, D) -> (N, T, D) and the attention to the image (N, heads, T, P)."""
         mixed, _ = self.mask_multihead(text, text, causal=True)
-        text = self.mul_layernorm1(text + mixed)
-        seen, attention = self.multihead(text, features)
+        return self._look(text + mixed, self.multihead.project(features))
+
+    def step(self, text: Tensor, before: Projected | None, seen: Projected) -> tuple[Tensor, Projected]:
+        """`forward` for the next symbol alone, which gives the same as for the whole text.
+
+        Args:
+            text: (N, 1, D), the symbol.
+            before: keys and values of the symbols before it; None: it is the first.
+            seen: keys and values of the image, `multihead.project`.
+
+        Returns:
+            (N, 1, D), and `before` for the symbol after it.
+        """
+        own = self.mask_multihead.project(text)
+        if before is not None:
+            own = (torch.cat([before[0], own[0]], dim=2), torch.cat([before[1], own[1]], dim=2))
+        mixed, _ = self.mask_multihead.look_up(text, own)
+        return self._look(text + mixed, seen)[0], own
+
+    def _look(self, text: Tensor, image: Projected) -> tuple[Tensor, Tensor]:
+        text = self.mul_layernorm1(text)
+        seen, attention = self.multihead.look_up(text, image)
         text = self.mul_layernorm2(text + seen)
         return self.mul_layernorm3(text + self.pff(text)), attention
 
@@ -210,7 +246,7 @@ class FocusTransformer(nn.Module):
         widths: Sequence[int] = (64, 128, 256, 256, 512, 512, 1024),
         blocks: Sequence[int] = (1, 2, 5, 3),
         heads: int = 16,
-        classes: int = 37,
+        charset: str = ALPHANUMERIC,
         max_length: int = 512,
         dropout: float = 0.1,
     ) -> None:
@@ -221,7 +257,7 @@ class FocusTransformer(nn.Module):
                 the size D of the decoder.
             blocks: residual blocks of each stage.
             heads: attention heads of the decoder; they divide D.
-            classes: characters and the start / end symbol, which is class 0.
+            charset: the characters of classes 1, 2, ...; class 0 is the start and end symbol.
             max_length: longest text, in characters with the end symbol.
             dropout: in the decoder, training mode only.
 
@@ -237,6 +273,8 @@ class FocusTransformer(nn.Module):
         features = widths[-1]
         if features % 4 or features % heads:
             raise ValueError(f"output width {features} must be a multiple of 4 and of the number of heads, {heads}")
+        self.charset = charset
+        classes = len(charset) + 1
         self.embedding_word = Embedding(classes, features // 2)
         self.encoder = Encoder(widths, blocks)
         self.decoder = Decoder(features, heads, dropout)
@@ -251,7 +289,7 @@ class FocusTransformer(nn.Module):
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
         """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, H, W) gray, not normalised; further planes are dropped."""
-        weights = images.new_tensor(LUMINANCE).view(1, 3, 1, 1)
+        weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
         return (images[:, :3] * weights).sum(1, keepdim=True)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -285,11 +323,64 @@ class FocusTransformer(nn.Module):
                 f"text of {length} symbols, at most {len(self.positions)} are possible; "
                 "cut the label or raise max_length"
             )
-        embedded = self.embedding_word(ids)
-        places = self.dropout(self.positions[:length].to(embedded.dtype)).expand_as(embedded)
-        text, attention = self.decoder(torch.cat([embedded, places], dim=-1), features)
+        text, attention = self.decoder(self._embed(ids, 0), features)
         return self.generator_word(text), attention
+
+    def _embed(self, ids: Tensor, first: int) -> Tensor:
+        """(N, T) symbols at positions `first`, `first + 1`, ... -> (N, T, D)."""
+        embedded = self.embedding_word(ids)
+        places = self.dropout(self.positions[first : first + ids.shape[1]].to(embedded.dtype)).expand_as(embedded)
+        return torch.cat([embedded, places], dim=-1)
 
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """`decode(encode(images), ids)`."""
         return self.decode(self.encode(images), ids)
+
+    def spell(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Read without knowing the text: every symbol is the most probable one after those before it.
+
+        Args:
+            images: (N, 1, H, W) gray in [0, 1].
+
+        Returns:
+            Class ids (N, L) and log-probabilities (N, L); L is at most 32, less if all words have ended. What follows
+            the end symbol 0 of a word means nothing.
+        """
+        image = self.decoder.multihead.project(self.encode(images))
+        symbol = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)
+        ended = torch.zeros_like(symbol, dtype=torch.bool)
+        look = STEPS_PER_LOOK.get(images.device.type, STEPS_PER_LOOK_ON_GPU)
+        before, symbols, chances = None, [], []
+        for step in range(min(READ_LENGTH, len(self.positions))):
+            text, before = self.decoder.step(self._embed(symbol, step), before, image)
+            best = self.generator_word(text).log_softmax(2).max(2)
+            symbol = best.indices
+            symbols.append(symbol)
+            chances.append(best.values)
+            ended = ended | (symbol == 0)
+            if (step + 1) % look == 0 and bool(ended.all()):
+                break
+        return torch.cat(symbols, dim=1), torch.cat(chances, dim=1)
+
+    @torch.inference_mode()
+    def read(self, images: Tensor) -> list[str]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
+        return [reading.text for reading in self.read_with_confidence(images)]
+
+    @torch.inference_mode()
+    def read_with_confidence(self, images: Tensor) -> list[Reading]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N readings; a text that was given up on has no end symbol to count.
+
+        Pictures of another size than 32 x 128 are resized to it first (bicubic).
+        """
+        if not len(images):
+            return []
+        right_size = images.shape[2:] == READ_SIZE
+        ids, chances = self.spell(self.preprocess(images) if right_size else resized_gray(images, READ_SIZE))
+        readings = []
+        for row, logs in zip(ids.tolist(), chances.double().tolist(), strict=True):
+            length = row.index(0) if 0 in row else len(row)
+            text = "".join(self.charset[index - 1] for index in row[:length])
+            word = math.exp(sum(logs[: length + 1]))
+            readings.append(Reading(text, word, tuple(math.exp(chance) for chance in logs[:length])))
+        return readings

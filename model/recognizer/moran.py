@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
-from model.recognizer.crnn import ALPHANUMERIC, GRAY, HEIGHT, WIDTH, BidirectionalLSTM
+from model.recognizer.crnn import ALPHANUMERIC, HEIGHT, WIDTH, BidirectionalLSTM
+from model.recognizer.gray import resized_gray
 from model.recognizer.reading import Reading
 
 FEATURES = 256  # of a column, of the decoder's state and of a symbol
@@ -59,11 +60,7 @@ class MORAN(nn.Module):
         Raises:
             ValueError: the images have fewer than three channels.
         """
-        if images.ndim != 4 or images.shape[1] < 3:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (N, C, H, W), the first 3 channels RGB")
-        resized = F.interpolate(images[:, :3], (HEIGHT, WIDTH), mode="bicubic", align_corners=False)
-        red, green, blue = resized.split(1, dim=1)
-        return GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+        return resized_gray(images, (HEIGHT, WIDTH))
 
     def forward(self, x: Tensor, *, direction: Direction = "left_to_right", all_steps: bool = False) -> Tensor:
         """Spell greedily: every symbol is the most probable one after those before it.

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.recognizer.ctc import ctc_readings, spell
+from model.recognizer.reading import Reading
+
 
 class PPOCR:
     """Reads word crops; a fixed, pretrained recogniser.
@@ -42,8 +45,8 @@ class PPOCR:
         self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         characters = self._session.get_modelmeta().custom_metadata_map["character"].splitlines()
-        # Class 0 is the CTC blank; the last class is the space, which the list leaves out.
-        self._characters = np.array(["", *characters, " "])
+        # Of classes 1, 2, ...; the last class is the space, which the list leaves out.
+        self._characters = [*characters, " "]
         self.pad_width = pad_width
 
     @staticmethod
@@ -99,11 +102,12 @@ class PPOCR:
 
     def decode(self, logits: Tensor) -> list[str]:
         """(N, T, K) probabilities (or logits) -> N strings, greedy CTC: drop repeats, then blanks."""
-        best = logits.argmax(-1).numpy()
-        keep = best != 0
-        keep[:, 1:] &= best[:, 1:] != best[:, :-1]
-        return ["".join(self._characters[row[mask]]) for row, mask in zip(best, keep, strict=True)]
+        return spell(logits.argmax(2), self._characters)
 
     def read(self, images: Tensor) -> list[str]:
         """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
         return self.decode(self(self.preprocess(images)))
+
+    def read_with_confidence(self, images: Tensor) -> list[Reading]:
+        """(N, >=3, H, W) RGB in [0, 1] -> N readings, see `ctc_readings`."""
+        return ctc_readings(self(self.preprocess(images)), self._characters, probabilities=True)

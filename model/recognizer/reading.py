@@ -9,9 +9,11 @@ class Reading:
 
     Attributes:
         text: all characters that the recognizer found, not filtered.
-        confidence: probability of the whole reading, in (0, 1]: exp of the sum of the log-probabilities of all chosen
-            symbols, the end symbol included. Longer words have lower ones by nature.
-        character_confidences: probability of each character of `text`, given those before it; in (0, 1].
+        confidence: probability of the whole reading, in (0, 1]; longer words have lower ones by nature. Attention
+            decoders: the product of the probabilities of all chosen symbols, the end symbol included. CTC: the sum
+            over all ways to spread the text over the columns.
+        character_confidences: of each character of `text`, in (0, 1]. Attention decoders: its probability given those
+            before it. CTC: the highest probability of its class among the columns it was read from.
     """
 
     text: str

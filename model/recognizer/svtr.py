@@ -17,6 +17,7 @@ from torchvision.ops import stochastic_depth
 
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.recognizer.crnn import ALPHANUMERIC
+from model.recognizer.ctc import ctc_readings, spell
 from model.recognizer.reading import Reading
 
 IMAGE_SIZE, POINTS_SIZE, RECTIFIED_SIZE = (32, 128), (32, 64), (32, 100)  # (H, W)
@@ -114,7 +115,7 @@ class SVTR(nn.Module):
 
     def decode(self, logits: Tensor) -> list[str]:
         """(N, T, K) logits or probabilities -> N strings, greedy: repetitions become one, then blanks are dropped."""
-        return ["".join(self.charset[index - 1] for index in row if index) for row in _collapse(logits).tolist()]
+        return spell(logits.argmax(2), self.charset)
 
     @torch.inference_mode()
     def read(self, images: Tensor) -> list[str]:
@@ -123,11 +124,7 @@ class SVTR(nn.Module):
 
     @torch.inference_mode()
     def read_with_confidence(self, images: Tensor) -> list[Reading]:
-        """(N, >=3, H, W) RGB in [0, 1] -> N readings.
-
-        The confidence of a word is its probability under CTC, the sum over all ways to spread its characters over the
-        columns; that of a character is the highest probability in its columns.
-        """
+        """(N, >=3, H, W) RGB in [0, 1] -> N readings, see `ctc_readings`."""
         return ctc_readings(self(self.preprocess(images)), self.charset)
 
 
@@ -301,42 +298,3 @@ def neighbourhood(rows: int, columns: int) -> Tensor:
     near_row = (row.unsqueeze(1) - row).abs() <= WINDOW[0] // 2
     near_column = (column.unsqueeze(1) - column).abs() <= WINDOW[1] // 2
     return near_row & near_column
-
-
-def _collapse(logits: Tensor) -> Tensor:
-    """(N, T, K) -> (N, T) best class where a character begins, 0 (blank) elsewhere."""
-    classes = logits.argmax(2)
-    return classes.masked_fill(_repeats(classes), 0)
-
-
-def _repeats(classes: Tensor) -> Tensor:
-    """(N, T) -> (N, T) bool: as in the column before."""
-    return F.pad(classes[:, 1:] == classes[:, :-1], (1, 0), value=False)
-
-
-def ctc_readings(logits: Tensor, charset: str) -> list[Reading]:
-    """Read greedily, with the confidences of `SVTR.read_with_confidence`.
-
-    Args:
-        logits: (N, T, K), class 0 is the blank.
-        charset: the characters of classes 1, 2, ...
-    """
-    if not len(logits):
-        return []
-    chances = logits.double().log_softmax(2)
-    best, classes = chances.max(2)
-    repeats = _repeats(classes)
-    run = (~repeats).cumsum(1) - 1  # number of the run of equal columns each column belongs to
-    peaks = best.scatter_reduce(1, run, best, "amax", include_self=False).gather(1, run).exp()
-    kept = classes.masked_fill(repeats, 0)
-    spelled = kept > 0
-    lengths = torch.full_like(kept[:, 0], kept.shape[1])
-    words = F.ctc_loss(chances.transpose(0, 1), kept[spelled], lengths, spelled.sum(1), reduction="none")
-    return [
-        Reading(
-            "".join(charset[index - 1] for index in row if index),
-            word,
-            tuple(peak for index, peak in zip(row, sample, strict=True) if index),
-        )
-        for row, word, sample in zip(kept.tolist(), (-words).exp().tolist(), peaks.tolist(), strict=True)
-    ]

@@ -8,7 +8,7 @@ from model.recognizer.focus_transformer import FocusTransformer
 
 def small_recognizer() -> FocusTransformer:
     torch.manual_seed(0)
-    return FocusTransformer(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4, classes=10)
+    return FocusTransformer(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4, charset="123456789")
 
 
 def images(seed: int, planes: int = 3) -> torch.Tensor:

@@ -9,7 +9,8 @@ from torch import nn
 
 from interface.checkpoint import CheckpointError, load_weights, read_weights
 from model.recognizer.base import Recognizer
-from model.recognizer.svtr import SVTR, ctc_readings, neighbourhood
+from model.recognizer.ctc import ctc_readings
+from model.recognizer.svtr import SVTR, neighbourhood
 from tests.model.published import GOLDEN
 from tests.parity.vectors import load_case
 

@@ -12,6 +12,7 @@ from loss.stroke_focus import PUBLISHED_WEIGHTS as STROKE_WEIGHTS
 from loss.stroke_focus import STROKES, StrokeFocus, as_focus_state, encode_strokes
 from loss.text_focus import PUBLISHED_WEIGHTS, FocusTargets, TextFocus, encode_labels
 from loss.weighted_ce import IGNORED, confusion_weights, weighted_cross_entropy
+from model.recognizer.aster import PRINTABLE
 from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
 from model.recognizer.moran import MORAN
@@ -151,7 +152,7 @@ def stroke_focus(case: Case) -> None:
     assert strokes.pop("$") == "0"  # the end symbol
     assert strokes == STROKES
     state = as_focus_state(filled(case))
-    recognizer = FocusTransformer(classes=len(state["generator_word.proj.bias"]))
+    recognizer = FocusTransformer(charset=PRINTABLE[: len(state["generator_word.proj.bias"]) - 1])
     load(recognizer, state, prefix="module.")
     focus = StrokeFocus(recognizer)
     targets = encode_strokes(labels)
