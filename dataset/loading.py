@@ -104,11 +104,13 @@ class WordPairs(Dataset):
         width, height: HR size in pixels; LR is that divided by `scale`.
         scale: the magnification.
         mask: append the text mask as a fourth plane.
-        voc_type: vocabulary that labels are filtered by.
+        voc_type: vocabulary that labels are filtered by; empty leaves them as they are stored.
         cache: keep the resized uint8 planes in memory after the first read (20 kB a pair with mask), so that later
             epochs decode nothing. Then `threads` decode; without it the DataLoader's worker processes do.
         threads: decoding threads of a cached data set.
         selection: sample numbers to keep, in their order; None keeps all.
+        corrupt: "skip" leaves unreadable samples out; "published" puts the sample after next of the same LMDB in their
+            place, which then counts twice.
     """
 
     def __init__(
@@ -123,8 +125,9 @@ class WordPairs(Dataset):
         cache: bool = True,
         threads: int = 1,
         selection: Sequence[int] | None = None,
+        corrupt: str = "skip",
     ) -> None:
-        self.sources = list(sources)
+        self.sources, self.corrupt = list(sources), corrupt
         self.offsets = np.cumsum([0, *(len(source) for source in self.sources)])
         self.width, self.height, self.scale, self.mask, self.voc_type = width, height, scale, mask, voc_type
         self.cache, self.threads = cache, max(1, threads)
@@ -145,18 +148,31 @@ class WordPairs(Dataset):
         return self.sources[number], position - int(self.offsets[number])
 
     def read(self, index: int) -> Sample | Skipped:
-        """Read, decode and resize one pair."""
+        """Read, decode and resize one pair.
+
+        Raises:
+            DataError: `corrupt` is "published", and there is no sample after next.
+        """
         source, local = self._locate(index)
-        try:
-            raw = source.raw(local)
-            image_hr, image_lr = source.images(raw)
-        except CorruptSampleError as error:
-            return Skipped(index, f"{self.name_of(index)}: {error}")
+        while True:
+            try:
+                raw = source.raw(local)
+                image_hr, image_lr = source.images(raw)
+                break
+            except CorruptSampleError as error:
+                if self.corrupt == "skip":
+                    return Skipped(index, f"{self.name_of(index)}: {error}")
+                local += 2
+                if local >= len(source):
+                    raise DataError(
+                        f"{self.name_of(index)}: {error}, and no sample after next can take its place as published; "
+                        "set TRAIN.corrupt to skip"
+                    ) from error
         size_lr = (self.width // self.scale, self.height // self.scale)
         return Sample(
             hr=resize_planes(image_hr, (self.width, self.height), self.mask),
             lr=resize_planes(image_lr, size_lr, self.mask),
-            label=filter_text(raw.label, self.voc_type),
+            label=self._filtered(raw.label),
             index=index,
         )
 
@@ -179,9 +195,16 @@ class WordPairs(Dataset):
 
     def longest_label(self) -> int:
         """Letters and digits of the longest filtered label."""
-        places = (self._locate(index) for index in range(len(self)))
-        labels = (filter_text(source.label(local), self.voc_type) for source, local in places)
-        return max(len(canonical(label)) for label in labels)
+        return max(len(canonical(label)) for label in self.labels())
+
+    def labels(self) -> Iterator[str]:
+        """The filtered labels of all samples in their order, without touching a picture; empty where one is damaged."""
+        for index in range(len(self)):
+            source, local = self._locate(index)
+            yield self._filtered(source.label(local))
+
+    def _filtered(self, label: str) -> str:
+        return filter_text(label, self.voc_type) if self.voc_type else label
 
     def fingerprint(self) -> str:
         """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""
@@ -270,6 +293,7 @@ class LoaderSpec:
     voc_type: str = "all"
     synthetic: bool = False
     cache: bool = True
+    corrupt: str = "skip"
     workers: int = 0
     batch_size: int = 48
     seed: int = 0
@@ -296,6 +320,7 @@ class LoaderSpec:
             cache=self.cache,
             threads=self.workers,
             selection=selection,
+            corrupt=self.corrupt,
         )
 
 

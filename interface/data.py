@@ -18,10 +18,11 @@ def loader_spec(config: EasyDict, *, rank: int, world_size: int, pin_memory: boo
         width=train.width,
         height=train.height,
         scale=train.down_sample_scale,
-        mask=config.MODEL.mask,
-        voc_type=train.voc_type,
+        mask=config.MODEL.get("mask", False),  # recognisers have neither of the two
+        voc_type=train.get("voc_type", ""),
         synthetic=train.syn,
         cache=train.cache,
+        corrupt=train.corrupt,
         workers=train.workers,
         batch_size=train.batch_size,
         seed=train.seed,
@@ -39,7 +40,7 @@ def training_data(config: EasyDict, spec: LoaderSpec) -> tuple[PairLoader, list[
     """
     paths, val = config.TRAIN.train_data_dir, config.TRAIN.VAL
     pairs = spec.pairs(paths)
-    if val.select_on == "test":
+    if val.get("select_on") == "test":
         splits = named_splits(config.TEST.test_data_dir, spec)
     elif val.val_data_dir:
         splits = named_splits(val.val_data_dir, spec)

@@ -244,6 +244,23 @@ def test_unreadable_samples_are_skipped_named_and_never_replaced(damaged, caplog
     assert len([record for record in caplog.records if "skipped (" in record.message]) == 3  # once each
 
 
+def test_the_published_stand_in_is_the_sample_after_next(damaged):
+    pairs = spec(corrupt="published").pairs([damaged])
+    samples = pairs.__getitems__(range(4))
+    assert [sample.label for sample in samples] == [WORDS[n] for n in (0, 3, 2, 3)]
+    assert [sample.index for sample in samples] == [0, 1, 2, 3]
+    assert pairs.read(5).label == WORDS[7]
+    short = spec(corrupt="published").pairs([damaged, damaged])
+    assert short.read(4).label == WORDS[6]  # within its own LMDB
+
+
+def test_no_stand_in_beyond_the_end(tmp_path):
+    entries = entries_of(word_pair(number) for number in range(3))
+    folder = write_entries(tmp_path / "set", {**entries, "image_lr-000000002": b"garbage"})
+    with pytest.raises(DataError, match=r"sample 000000002: .*no sample after next.*TRAIN.corrupt to skip"):
+        spec(corrupt="published").pairs([folder]).read(1)
+
+
 def test_a_batch_without_a_readable_sample_is_left_out(damaged, caplog):
     settings = spec(batch_size=1)
     loader = build_loader(settings.pairs([damaged]), settings, train=False)

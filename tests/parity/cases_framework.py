@@ -1,6 +1,8 @@
 """Data, labels and schedule: the `framework` cases that need no network, and the learning-rate trace of `rtsrn`."""
 
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 
 from dataset.charset import encode_ctc, filter_text, one_hot_labels
 from dataset.loading import LoaderSpec, collate
+from dataset.synthtext import split_words, without_punctuation, word_box
 from dataset.textzoom import TextZoomWriter
 from dataset.transforms import resize_planes
 from interface.optim import release_learning_rate
@@ -46,10 +49,7 @@ def check_resize_and_mask(case: Case) -> None:
 
 
 @handles("framework/collate")
-def check_collate(case: Case, tmp_path=None) -> None:
-    import tempfile
-    from pathlib import Path
-
+def check_collate(case: Case) -> None:
     labels = [str(label) for label in case.inputs["labels"]]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set"
@@ -76,6 +76,36 @@ def check_collate(case: Case, tmp_path=None) -> None:
     assert targets.lengths.tolist() == case.outputs["train_text_len"].tolist()
     rows = one_hot_labels(batch.labels, hyphen="blank").numpy()
     assert np.array_equal(rows, case.outputs["train_label_vecs"])
+
+
+@handles("framework/corrupt_sample")
+def check_corrupt_samples(case: Case) -> None:
+    labels, bad = [str(label) for label in case.inputs["labels"]], set(case.inputs["bad_zero_based"].tolist())
+    data = io.BytesIO()
+    Image.new("RGB", (16, 8), (200, 30, 30)).save(data, "PNG")
+    picture = data.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "set"
+        with TextZoomWriter(path) as writer:
+            for number, label in enumerate(labels):
+                writer.add(hr=picture, lr=b"no picture" if number in bad else picture, label=label)
+        published, skipping = (LoaderSpec(corrupt=way).pairs([path]) for way in ("published", "skip"))
+        samples = published.__getitems__(range(len(labels)))
+        batch = collate(skipping.__getitems__(range(len(labels))))
+    assert [sample.label for sample in samples] == case.outputs["returned_label"].tolist()
+    assert batch.labels == [label for number, label in enumerate(labels) if number not in bad]
+    assert {skipped.index for skipped in batch.skipped} == bad
+
+
+@handles("framework/crop_rule")
+def check_crops(case: Case) -> None:
+    height, width = case.inputs["image_hw"].tolist()
+    boxes = [word_box(corners, height, width) for corners in np.moveaxis(case.inputs["wordBB"], 2, 0)]
+    expected = case.outputs["crop_x0_x1_y0_y1"]
+    assert [(box.left, box.right, box.top, box.bottom) for box in boxes] == [tuple(row) for row in expected.tolist()]
+    words = split_words(str(text) for text in case.inputs["txt"])
+    assert words == case.outputs["labels"].tolist()
+    assert [without_punctuation(word) for word in words] == case.outputs["file_name_labels"].tolist()
 
 
 @handles("framework/lr_schedule", "rtsrn/lr_trace")
