@@ -27,7 +27,7 @@ class Difference:
 
     Attributes:
         split: the data set.
-        measure: "accuracy PPOCR", "psnr" or "ssim".
+        measure: "accuracy PPOCR", "character accuracy PPOCR", "psnr" or "ssim".
         a, b: the means; accuracies are shares.
         low, high: 95 % interval of the difference of the means.
         p: McNemar's two-sided probability of a difference at least as large if both read equally well; None for
@@ -119,6 +119,10 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, row: str = "", samples: int
             only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
             paired = _paired(name, f"accuracy {reader}", right_a, right_b, samples)
             found.append(_with_test(paired, only_a, only_b))
+            close, others_close = (split["per_image"].get("character_accuracy") or {} for split in (one, other))
+            if reader in close and reader in others_close:  # older reports have none
+                values_a, values_b = _numbers(close[reader][row_a]), _numbers(others_close[reader][row_b])
+                found.append(_paired(name, f"character accuracy {reader}", values_a, values_b, samples))
         for measure in ("psnr", "ssim"):
             if row_a in one["per_image"][measure] and row_b in other["per_image"][measure]:
                 values_a, values_b = one["per_image"][measure][row_a], other["per_image"][measure][row_b]

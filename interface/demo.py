@@ -80,7 +80,10 @@ def super_resolve_folder(
         with torch.inference_mode(), evaluator.autocast():
             images_sr = system.super_resolve(images_lr).float()
         bicubic = enlarge(images_lr, scale)
-        texts = {r.name: (r.read(images_lr), r.read(images_sr)) for r in evaluator.readers}
+        texts = {
+            reader.name: [[text for text, _ in reader.read(images)] for images in (images_lr, images_sr)]
+            for reader in evaluator.readers
+        }
         shown = zip(files[start:], to_uint8(images_lr), to_uint8(bicubic), to_uint8(images_sr), strict=False)
         for number, (path, low, middle, high) in enumerate(shown):
             name = path.stem if stems[path.stem] == 1 else path.name  # a.png and a.jpg are two pictures

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dataset.charset import canonical
 from dataset.loading import PairLoader
+from interface.alignment import distance
 from interface.metrics import batch_psnr, batch_ssim, image_metrics, is_correct, summary, to_list
-from interface.readers import Reader, ReadingCache
+from interface.readers import CONFIDENCE_DIGITS, Answer, Reader, ReadingCache
 from interface.systems.base import System
 from model.bicubic import enlarge
 
@@ -132,7 +133,7 @@ class Evaluator:
                 yield {
                     "index": index,
                     "label": label,
-                    "readings": {key: texts[position] for key, texts in readings.items()},
+                    "readings": {key: answers[position] for key, answers in readings.items()},
                     "metrics": {
                         row: {name: values[position] for name, values in named.items()}
                         for row, named in metrics.items()
@@ -142,8 +143,8 @@ class Evaluator:
                 progress(len(batch))
 
     def _read(
-        self, pictures: dict[str, Tensor], indices: list[int], kept: dict[Any, dict[int, str] | None]
-    ) -> dict[tuple[str, str], list[str]]:
+        self, pictures: dict[str, Tensor], indices: list[int], kept: dict[Any, dict[int, Answer] | None]
+    ) -> dict[tuple[str, str], list[Answer]]:
         readings = {}
         for reader in self.readers:
             for row, picture in pictures.items():
@@ -175,33 +176,64 @@ class Evaluator:
             name: {row: [record["metrics"][row][name] for record in records] for row in measured}
             for name in IMAGE_METRICS
         }
-        readings = {
-            reader.name: {row: [record["readings"][reader.name, row] for record in records] for row in rows}
-            for reader in self.readers
-        }
-        labels = [record["label"] for record in records]
-        accuracy: dict[str, dict[str, Any]] = {}
-        for reader, by_row in readings.items():
-            accuracy[reader] = {}
-            for row, texts in by_row.items():
-                hits = [float(is_correct(text, label)) for text, label in zip(texts, labels, strict=True)]
-                accuracy[reader][row] = {**summary(hits, samples), "correct": int(sum(hits))}
+        read = summarise_readings(records, [reader.name for reader in self.readers], rows, samples)
         size = self.psnr_batch_size
         return {
-            "accuracy": accuracy,
+            "accuracy": read.accuracy,
+            "character_accuracy": read.character_accuracy,
             "psnr": {row: summary(values["psnr"][row], samples) for row in measured},
             "ssim": {row: summary(values["ssim"][row], samples) for row in measured},
             "psnr_batch": {row: batch_psnr(values["mse_raw"][row], size) for row in measured},
             "ssim_batch": {row: batch_ssim(values["ssim_raw"][row], size) for row in measured},
             "per_image": {
                 "index": [record["index"] for record in records],
-                "label": labels,
-                "target": [canonical(label) for label in labels],
-                "readings": readings,
+                **read.per_image,
                 "psnr": values["psnr"],
                 "ssim": values["ssim"],
             },
         }
+
+
+@dataclass(frozen=True)
+class ReadingSummary:
+    """What readings come to: shares with intervals by reader and row, and the lists per image."""
+
+    accuracy: dict[str, dict[str, Any]]
+    character_accuracy: dict[str, dict[str, Any]]
+    per_image: dict[str, Any]
+
+
+def summarise_readings(records: list[Record], readers: list[str], rows: list[str], samples: int) -> ReadingSummary:
+    """Word and character accuracy of the answers in `records`.
+
+    The character accuracy of a word is 1 - the edit distance of reading and label over the length of the longer one,
+    both as lower-case letters and digits; it is averaged over words (1 - NED, https://arxiv.org/abs/1904.01906).
+    """
+    labels = [record["label"] for record in records]
+    targets = [canonical(label) for label in labels]
+    result = ReadingSummary({}, {}, {"label": labels, "target": targets})
+    lists: dict[str, dict[str, dict[str, list[Any]]]] = {"readings": {}, "confidences": {}, "character_accuracy": {}}
+    for reader in readers:
+        columns = {row: [record["readings"][reader, row] for record in records] for row in rows}
+        texts = {row: [text for text, _ in column] for row, column in columns.items()}
+        hits = {
+            row: [float(is_correct(text, label)) for text, label in zip(texts[row], labels, strict=True)]
+            for row in rows
+        }
+        close = {
+            row: [1 - distance(target, text) for text, target in zip(texts[row], targets, strict=True)] for row in rows
+        }
+        result.accuracy[reader] = {
+            row: {**summary(values, samples), "correct": int(sum(values))} for row, values in hits.items()
+        }
+        result.character_accuracy[reader] = {row: summary(values, samples) for row, values in close.items()}
+        lists["readings"][reader] = texts
+        lists["confidences"][reader] = {row: [sure for _, sure in column] for row, column in columns.items()}
+        lists["character_accuracy"][reader] = {
+            row: [round(value, CONFIDENCE_DIGITS) for value in values] for row, values in close.items()
+        }
+    result.per_image.update(lists)
+    return result
 
 
 def averages(splits: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -220,10 +252,11 @@ def averages(splits: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
         first = entries[0]
         result[kind] = {
-            "accuracy": {
-                reader: {row: mean(lambda e, r=reader, w=row: e["accuracy"][r][w]["value"]) for row in rows}
-                for reader, rows in first["accuracy"].items()
+            measure: {
+                reader: {row: mean(lambda e, m=measure, r=reader, w=row: e[m][r][w]["value"]) for row in rows}
+                for reader, rows in first[measure].items()
             }
+            for measure in ("accuracy", "character_accuracy")
         }
         for name in ("psnr", "ssim"):
             result[kind][name] = {row: mean(lambda e, n=name, w=row: e[n][w]["value"]) for row in first[name]}

@@ -21,6 +21,10 @@ from model.recognizer.ppocr import PPOCR
 
 log = logging.getLogger(__name__)
 
+Answer = tuple[str, float]
+"""A text of lower-case letters and digits, and the confidence of the whole reading that it was taken from."""
+CONFIDENCE_DIGITS = 4  # what is left of float32 after batches of any size
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -38,9 +42,10 @@ class Reader:
     fingerprint: str
     description: str
 
-    def read(self, images: Tensor) -> list[str]:
-        """(N, >=3, H, W) in [0, 1], not clamped -> N texts of lower-case letters and digits."""
-        return [canonical(text) for text in self.recognizer.read(images)]
+    def read(self, images: Tensor) -> list[Answer]:
+        """(N, >=3, H, W) in [0, 1], not clamped -> N answers."""
+        readings = self.recognizer.read_with_confidence(images)
+        return [(canonical(reading.text), round(reading.confidence, CONFIDENCE_DIGITS)) for reading in readings]
 
 
 def build_readers(names: list[str], config: EasyDict, device: torch.device) -> list[Reader]:
@@ -99,16 +104,16 @@ class ReadingCache:
     """
 
     folder: Path | None
-    _loaded: dict[str, dict[int, str]] = field(default_factory=dict)
+    _loaded: dict[str, dict[int, Answer]] = field(default_factory=dict)
 
     def _path(self, reader: Reader, data: str, row: str) -> Path | None:
         if self.folder is None:
             return None
         digest = hashlib.sha256(reader.fingerprint.encode()).hexdigest()
-        return self.folder / f"{reader.name}-{digest[:16]}-{data[:32]}-{row}.json"
+        return self.folder / f"{reader.name}-{digest[:16]}-{data[:32]}-{row}.answers.json"
 
-    def load(self, reader: Reader, data: str, row: str) -> dict[int, str] | None:
-        """{sample number: reading} as `store` kept them, or None."""
+    def load(self, reader: Reader, data: str, row: str) -> dict[int, Answer] | None:
+        """{sample number: answer} as `store` kept them, or None."""
         path = self._path(reader, data, row)
         if path is None or not path.is_file():
             return None
@@ -116,7 +121,8 @@ class ReadingCache:
             try:
                 stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
                 complete = stored["reader"] == reader.fingerprint and stored["data"] == data
-                self._loaded[str(path)] = {int(key): str(value) for key, value in stored["readings"].items()}
+                answers = {int(key): (str(text), float(sure)) for key, (text, sure) in stored["answers"].items()}
+                self._loaded[str(path)] = answers
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("%s is not a file of kept readings (%s); the pictures are read again", path, error)
                 return None
@@ -125,12 +131,12 @@ class ReadingCache:
                 return None
         return self._loaded[str(path)]
 
-    def store(self, reader: Reader, data: str, row: str, readings: dict[int, str]) -> None:
-        """Keep the readings of all samples of a data set."""
+    def store(self, reader: Reader, data: str, row: str, answers: dict[int, Answer]) -> None:
+        """Keep the answers for all samples of a data set."""
         path = self._path(reader, data, row)
         if path is None:
             return
-        content = {"reader": reader.fingerprint, "data": data, "row": row, "readings": readings}
+        content = {"reader": reader.fingerprint, "data": data, "row": row, "answers": answers}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, lambda temporary: write_text(temporary, json.dumps(content)))

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from interface.report_cases import Cases, align
+from interface.alignment import align
+from interface.report_cases import Cases
 from interface.report_numbers import (
     PLAIN,
     WEIGHTED,
@@ -54,11 +55,13 @@ def render(report: Report, found: list[Table], chosen: list[Cases], shown: Shown
         shown: for (split, position) of the cases, the uint8 (H, W, 3) picture of each row; missing ones are left out.
     """
     title = f"Evaluation of {(report.get('system') or {}).get('arch', 'a system')}"
-    accuracy = [table for table in found if table.reader]
+    accuracy = [table for table in found if table.measure == "accuracy"]
+    characters = [table for table in found if table.measure == "character_accuracy"]
     quality = [table for table in found if not table.reader]
     cards = [_cases(report, kind, shown) for kind in chosen if kind.places]
     sections = [
         ("accuracy", "Reading accuracy", [_accuracy(report, table) for table in accuracy]),
+        ("characters", "Character accuracy", [_table(table) for table in characters]),
         ("quality", "Image quality", [_quiet(DEFINITIONS), *map(_table, quality)] if quality else []),
         ("cases", "Cases", [_legend(report), *cards] if cards else []),
         ("evaluated", "What was evaluated", [_facts(report)]),
@@ -67,7 +70,7 @@ def render(report: Report, found: list[Table], chosen: list[Cases], shown: Shown
     sections = [section for section in sections if section[2]]
     body = [_top(report, title, found, sections)]
     for name, heading, parts in sections:
-        note = averages_note(report) if name in ("accuracy", "quality") else ""
+        note = averages_note(report) if name in ("accuracy", "characters", "quality") else ""
         end = [_quiet(note)] if note else []
         body.append(f'<section id="{name}">\n<h2>{heading}</h2>\n' + "\n".join([*parts, *end]) + "\n</section>")
     return Template(PAGE.read_text(encoding="utf-8")).substitute(title=_text(title), body="\n".join(body))

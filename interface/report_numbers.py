@@ -16,7 +16,11 @@ Report = dict[str, Any]
 Interval = tuple[float | None, float | None]
 
 PLAIN, WEIGHTED = "plain mean", "weighted mean"
-UNITS = {"accuracy": ("%", 1), "psnr": ("dB", 2), "ssim": ("", 4), "psnr_batch": ("dB", 2), "ssim_batch": ("", 4)}
+UNITS = {
+    **dict.fromkeys(("accuracy", "character_accuracy"), ("%", 1)),
+    **dict.fromkeys(("psnr", "psnr_batch"), ("dB", 2)),
+    **dict.fromkeys(("ssim", "ssim_batch"), ("", 4)),
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def lookup(where: Report | None, measure: str, row: str, reader: str | None = No
     entry = values.get(row)
     if not isinstance(entry, dict):
         entry = {"value": entry}
-    scale = 100 if measure == "accuracy" else 1
+    scale = 100 if reader is not None else 1
     found = [number(entry.get(key)) for key in ("value", "low", "high")]
     return Cell(*(None if value is None else value * scale for value in found))
 
@@ -142,10 +146,13 @@ def baseline(report: Report, measure: str, reader: str | None = None) -> str | N
 
 
 def tables(report: Report) -> list[Table]:
-    """Build every table that has a number in it: accuracy per reader, then PSNR and SSIM in both definitions."""
+    """Build every table that has a number in it: per reader accuracy of words and of characters, then PSNR and SSIM."""
     batch = (report.get("protocol") or {}).get("psnr_batch_size")
     published = "as published (per batch" + (f" of {batch})" if batch else ")")
-    found = [_table(report, "accuracy", f"Accuracy in %, read by {reader}", reader) for reader in readers(report)]
+    found = []
+    for reader in readers(report):
+        found.append(_table(report, "accuracy", f"Accuracy in %, read by {reader}", reader))
+        found.append(_table(report, "character_accuracy", f"Character accuracy in %, read by {reader}", reader))
     for suffix, definition in (("", "mean over images"), ("_batch", published)):
         found.append(_table(report, f"psnr{suffix}", f"PSNR in dB, {definition}"))
         found.append(_table(report, f"ssim{suffix}", f"SSIM, {definition}"))
@@ -194,13 +201,16 @@ def _intervals(report: Report, measure: str, reader: str | None, result: str, ba
 def _paired(split: Report, measure: str, reader: str | None, result: str, base: str) -> np.ndarray | None:
     """Differences result - base image by image, (N,), in units of the table; None where images are not listed."""
     images = split.get("per_image") or {}
-    if reader is not None:
+    if measure == "accuracy" and reader is not None:
         readings, targets = (images.get("readings") or {}).get(reader) or {}, images.get("target") or []
         rows = [readings.get(row) or [] for row in (base, result)]
         scores = [[100.0 * (text == target) for text, target in zip(row, targets, strict=True)] for row in rows if row]
     else:
         values = images.get(measure) or {}
+        values = values if reader is None else values.get(reader) or {}
         scores = [[number(value) for value in values.get(row) or []] for row in (base, result)]
+        if reader is not None:
+            scores = [[None if value is None else 100 * value for value in row] for row in scores]
     if len(scores) < 2 or not all(scores):
         return None
     changes = [difference_of(after, before) for before, after in zip(*scores, strict=True)]

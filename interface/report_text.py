@@ -35,7 +35,7 @@ def headlines(report: Report, found: list[Table]) -> list[str]:
     splits = list(all_splits(report))
     where = f"on {splits[0]}" if len(splits) == 1 else f"plain mean of {len(splits)} splits"
     column = 0 if len(splits) == 1 else len(splits)
-    read = [table for table in found if table.reader]
+    read = [table for table in found if table.measure == "accuracy"]
     told = read or [table for table in found if table.measure == "psnr"]
     return [sentence for table in told if (sentence := _headline(table, column, where))]
 
@@ -114,6 +114,8 @@ def method_notes(report: Report) -> list[str]:
     notes = [
         f"Accuracy: label and reading are filtered to {alphabet}, then the whole word must be equal. An empty reading "
         "of an empty label counts as right. No image is left out for its label.",
+        "Character accuracy: 1 - edit distance over the length of the longer of label and reading, both filtered "
+        "likewise; the mean over words.",
         f"Intervals: 95 % percentile bootstrap, {samples} samples drawn over the images of a split. They tell how "
         "much the score depends on which images are in the test, not how much it depends on the training run.",
         "Differences: both rows are scored on the same drawn images (paired), so the interval of a difference is not "

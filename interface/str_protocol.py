@@ -21,12 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataset.charset import canonical
 from dataset.loading import OrderedBatches, Skipped
 from dataset.str_sets import Preparation, Size, StrSet, WordPhoto, read_batches
-from interface.evaluation import BICUBIC, LR, Evaluator, Record, cascade
-from interface.metrics import is_correct, summary
-from interface.readers import Reader
+from interface.evaluation import BICUBIC, LR, Evaluator, Record, cascade, summarise_readings
+from interface.metrics import summary
+from interface.readers import Answer, Reader
 from interface.systems.base import System
 
 log = logging.getLogger(__name__)
@@ -64,9 +63,10 @@ def as_images(planes: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return images.to(device, memory_format=torch.channels_last)
 
 
-def gains(after: Sequence[float], before: Sequence[float]) -> list[float]:
-    """Differences, picture by picture."""
-    return [one - other for one, other in zip(after, before, strict=True)]
+def gains(after: Sequence[str], before: Sequence[str], target: Sequence[str]) -> list[float]:
+    """1 where only the reading after is right, -1 where only that before is, else 0."""
+    read = zip(after, before, target, strict=True)
+    return [float(one == wanted) - float(other == wanted) for one, other, wanted in read]
 
 
 def takes(system: System, size: Size, *, channels: int, scale: int, device: torch.device) -> bool:
@@ -228,7 +228,7 @@ class StrProtocol:
                 names[reader.name, row_name(BICUBIC, size)] = f"{row_name(BICUBIC, size)}_to_{output}"
         return names
 
-    def _records(self, photos: list[WordPhoto], kept: dict[tuple[str, str], dict[int, str]]) -> list[Record]:
+    def _records(self, photos: list[WordPhoto], kept: dict[tuple[str, str], dict[int, Answer]]) -> list[Record]:
         indices = [photo.index for photo in photos]
         readings = {
             key: [known[index] for index in indices]
@@ -251,7 +251,7 @@ class StrProtocol:
                 "index": photo.index,
                 "label": photo.label,
                 "size": photo.size,
-                "readings": {key: texts[position] for key, texts in readings.items()},
+                "readings": {key: answers[position] for key, answers in readings.items()},
             }
             for position, photo in enumerate(photos)
         ]
@@ -272,7 +272,7 @@ class StrProtocol:
         # With antialias PyTorch takes Pillow's kernel, as `model.bicubic.enlarge` does.
         return F.interpolate(reduced, (height, width), mode="bicubic", align_corners=False, antialias=True)
 
-    def _read_photos(self, reader: Reader, photos: list[WordPhoto]) -> list[str]:
+    def _read_photos(self, reader: Reader, photos: list[WordPhoto]) -> list[Answer]:
         size, device = self.photo_sizes[reader.name], self.evaluator.device
         if size is None:
             return [reader.read(as_images([photo.photos[size]], device))[0] for photo in photos]
@@ -281,41 +281,31 @@ class StrProtocol:
     def summarise(self, records: list[Record]) -> dict[str, Any]:
         """Numbers with intervals, and the lists of values per image that they come from."""
         samples = self.evaluator.bootstrap_samples
-        labels = [record["label"] for record in records]
-        readings: dict[str, dict[str, list[str]]] = {}
-        accuracy: dict[str, dict[str, Any]] = {}
+        read = summarise_readings(records, [reader.name for reader in self.evaluator.readers], self.rows, samples)
+        target = read.per_image["target"]
         difference: dict[str, dict[str, Any]] = {}
-        for reader in self.evaluator.readers:
-            texts = {row: [record["readings"][reader.name, row] for record in records] for row in self.rows}
-            hits = {
-                row: [float(is_correct(text, label)) for text, label in zip(read, labels, strict=True)]
-                for row, read in texts.items()
+        for reader, texts in read.per_image["readings"].items() if self.system is not None else ():
+            difference[reader] = {
+                size_name(size): summary(
+                    gains(texts[row_name(SR, size)], texts[row_name(BICUBIC, size)], target), samples
+                )
+                for size in self.sizes
             }
-            readings[reader.name] = texts
-            accuracy[reader.name] = {
-                row: {**summary(values, samples), "correct": int(sum(values))} for row, values in hits.items()
-            }
-            if self.system is not None:
-                difference[reader.name] = {
-                    size_name(size): summary(gains(hits[row_name(SR, size)], hits[row_name(BICUBIC, size)]), samples)
-                    for size in self.sizes
-                }
         sizes = [record["size"] for record in records]
         return {
             "smaller": {
                 size_name((width, height)): sum(own[0] < width or own[1] < height for own in sizes)
                 for width, height in self.sizes
             },
-            "accuracy": accuracy,
+            "accuracy": read.accuracy,
+            "character_accuracy": read.character_accuracy,
             "difference": difference,
             # Nothing is compared with HR here; other parts of the program find the measures empty.
             **{measure: {} for measure in ("psnr", "ssim", "psnr_batch", "ssim_batch")},
             "per_image": {
                 "index": [record["index"] for record in records],
-                "label": labels,
-                "target": [canonical(label) for label in labels],
                 "size": [size_name(size) for size in sizes],
-                "readings": readings,
+                **read.per_image,
                 "psnr": {},
                 "ssim": {},
             },

@@ -23,14 +23,14 @@ HEADER = ["set", "measure", "A", "B", "B - A", "95 % interval", "only A", "only 
 
 def cells(found: Difference) -> list[str]:
     """One line of the table."""
-    reading = found.p is not None
-    scale, digits = (100.0, 1) if reading else (1.0, 4 if found.measure == "ssim" else 2)
+    share = "accuracy" in found.measure
+    scale, digits = (100.0, 1) if share else (1.0, 4 if found.measure == "ssim" else 2)
 
     def number(value: float, sign: str = "") -> str:
         return f"{scale * value:{sign}.{digits}f}"
 
     interval = f"{number(found.low, '+')} to {number(found.high, '+')}"
-    test = [str(found.only_a), str(found.only_b), f"{found.p:.2g}"] if reading else ["", "", ""]
+    test = [str(found.only_a), str(found.only_b), f"{found.p:.2g}"] if found.p is not None else ["", "", ""]
     difference = number(found.b - found.a, "+")
     return [found.split, found.measure, number(found.a), number(found.b), difference, interval, *test]
 

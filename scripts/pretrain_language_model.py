@@ -168,7 +168,7 @@ def validate(run: Run, count: int) -> dict[str, float]:
     import torch
 
     from dataset.spelling import spelling_batch
-    from interface.report_cases import distance
+    from interface.alignment import distance
 
     words, before, after = [], [], []
     run.network.eval()

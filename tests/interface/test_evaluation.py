@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dataset.loading import LoaderSpec, build_loader
+from interface.alignment import distance
 from interface.config import load_settings
 from interface.evaluation import Evaluator, Split, averages, selection_score, stage_rows
 from interface.metrics import batch_psnr, is_correct
@@ -15,7 +16,7 @@ from interface.systems import build_system
 from interface.systems.base import System
 from model.bicubic import enlarge
 from tests.dataset.pictures import WORDS
-from tests.interface.helpers import LIGHT, write_damaged
+from tests.interface.helpers import LIGHT, Reads, write_damaged
 
 CPU = torch.device("cpu")
 FIXED = ("lr", "bicubic", "hr")
@@ -37,10 +38,8 @@ class Sharpen(System):
         return [first, first + 0.1]
 
 
-class Counting:
+class Counting(Reads):
     """A recogniser whose reading is a number made of the picture."""
-
-    charset = "0-9"
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, ...]] = []
@@ -87,9 +86,7 @@ def test_the_numbers_of_a_small_set_by_hand(tiny_dir):
 
 
 def test_accuracy_counts_what_is_read(tiny_dir):
-    class Knows:
-        charset = "all"
-
+    class Knows(Reads):
         def read(self, images):
             return [f"{word}!" if k % 2 else "wrong" for k, word in enumerate(WORDS[: len(images)])]
 
@@ -98,6 +95,12 @@ def test_accuracy_counts_what_is_read(tiny_dir):
     found = evaluate(tiny_dir / "train", reader, batch_size=12)
     assert found["accuracy"]["KNOWS"]["sr_2"]["correct"] == 6
     assert found["accuracy"]["KNOWS"]["sr_2"]["value"] == 0.5
+    images = found["per_image"]
+    close = [1.0 if k % 2 else 1 - distance(target, "wrong") for k, target in enumerate(images["target"])]
+    assert images["character_accuracy"]["KNOWS"]["sr_2"] == pytest.approx(close, abs=1e-4)
+    assert found["character_accuracy"]["KNOWS"]["sr_2"]["value"] == pytest.approx(sum(close) / 12)
+    # The confidence is that of all that was read, punctuation included.
+    assert images["confidences"]["KNOWS"]["sr_2"][:2] == [round(1 / 6, 4), round(1 / 6, 4)]
     assert found["per_image"]["readings"]["KNOWS"]["sr_1"][:2] == ["wrong", "open"]
 
 
@@ -263,7 +266,7 @@ def test_fingerprints_that_begin_alike_are_not_mixed_up(tiny_dir, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "not json", "[]", "null", "{}", '{"reader": "COUNT-1"}', b"\xff\xfe", "whole:readings", "whole:numbers"],
+    ["", "not json", "[]", "null", "{}", '{"reader": "COUNT-1"}', b"\xff\xfe", "whole:answers", "whole:numbers"],
     ids=str,
 )
 def test_a_damaged_file_of_kept_readings_is_ignored_with_a_warning(tiny_dir, tmp_path, caplog, content):
@@ -276,7 +279,7 @@ def test_a_damaged_file_of_kept_readings_is_ignored_with_a_warning(tiny_dir, tmp
             file.write_bytes(content)
         elif content.startswith("whole:"):
             stored = json.loads(file.read_text())
-            stored["readings"] = {"readings": 5, "numbers": {"x": "y"}}[content.removeprefix("whole:")]
+            stored["answers"] = {"answers": 5, "numbers": {"x": "y"}}[content.removeprefix("whole:")]
             file.write_text(json.dumps(stored))
         else:
             file.write_text(content)
@@ -293,7 +296,7 @@ def test_kept_readings_of_too_few_samples_are_completed(tiny_dir, tmp_path):
     good = evaluate(path, cache=ReadingCache(tmp_path))
     for file in tmp_path.glob("*.json"):
         stored = json.loads(file.read_text())
-        del stored["readings"]["5"]
+        del stored["answers"]["5"]
         file.write_text(json.dumps(stored))
     assert evaluate(path, cache=ReadingCache(tmp_path)) == good
 
@@ -305,6 +308,7 @@ def entry(images, accuracy, psnr):
     return {
         "images": images,
         "accuracy": {"A": {"sr_1": {"value": accuracy}}},
+        "character_accuracy": {"A": {"sr_1": {"value": accuracy / 2}}},
         "psnr": {"sr_1": {"value": psnr}},
         "ssim": {"sr_1": {"value": psnr / 100}},
         "psnr_batch": {"sr_1": psnr - 1},
@@ -316,6 +320,7 @@ def test_averages_by_hand():
     found = averages({"easy": entry(30, 0.9, 24.0), "hard": entry(10, 0.5, 20.0)})
     assert found["plain"]["accuracy"]["A"]["sr_1"] == pytest.approx(0.7)
     assert found["weighted"]["accuracy"]["A"]["sr_1"] == pytest.approx(0.8)
+    assert found["weighted"]["character_accuracy"]["A"]["sr_1"] == pytest.approx(0.4)
     assert found["plain"]["psnr"]["sr_1"] == pytest.approx(22)
     assert found["weighted"]["psnr"]["sr_1"] == pytest.approx(23)
     assert found["weighted"]["psnr_batch"]["sr_1"] == pytest.approx(22)

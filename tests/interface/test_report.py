@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from interface.alignment import align, distance
 from interface.report import screen_table, write_report
-from interface.report_cases import align, choose_cases, distance
+from interface.report_cases import choose_cases
 from interface.report_numbers import tables
 from interface.report_text import headlines, method_notes, warnings_of
 
