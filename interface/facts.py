@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from easydict import EasyDict
 
+from interface.anchors import check_anchors
 from interface.evaluation import BICUBIC, HR, LR, averages, stage_rows
 from interface.provenance import command, environment
 from interface.readers import Reader
@@ -27,7 +28,7 @@ def selection(config: EasyDict, resume: Resume | None, weights: Path | None) -> 
     val = resume.state["config"]["TRAIN"]["VAL"] if resume is not None and resume.state else config.TRAIN.VAL
     validated = {Path(path).resolve() for path in val["val_data_dir"]}
     tested = {Path(path).resolve() for path in config.TEST.test_data_dir}
-    if val["select_on"] == "test" or validated & tested:
+    if val.get("select_on") == "test" or validated & tested:
         return {"on": "test", "note": OPTIMISTIC}
     trained = resume.state["config"]["TRAIN"] if resume is not None and resume.state else config.TRAIN
     if {Path(path).resolve() for path in trained["train_data_dir"]} & tested:
@@ -75,4 +76,5 @@ def describe(
         "rows": [LR, BICUBIC, *stage_rows(stages), HR],
         "splits": results,
         "average": averages(results),
+        "anchors": check_anchors(results, readers),
     }

@@ -35,12 +35,14 @@ class Reader:
         recognizer: what reads.
         fingerprint: identifies weights and preparation.
         description: one line for the report.
+        weights: their file; empty if they come with a package.
     """
 
     name: str
     recognizer: Recognizer
     fingerprint: str
     description: str
+    weights: str = ""
 
     def read(self, images: Tensor) -> list[Answer]:
         """(N, >=3, H, W) in [0, 1], not clamped -> N answers."""
@@ -84,7 +86,7 @@ def _from_file(name: str, network: Any, path: str, key: str, device: torch.devic
     network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     sha256 = file_sha256(Path(path))
     variant = ", align_corners" if corners else ""
-    return Reader(name, network, f"{name}-{sha256}{variant}", f"{name}, {path}, sha256 {sha256[:12]}{variant}")
+    return Reader(name, network, f"{name}-{sha256}{variant}", f"{name}, {path}, sha256 {sha256[:12]}{variant}", path)
 
 
 def _ppocr(config: EasyDict, device: torch.device) -> Reader:

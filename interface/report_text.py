@@ -71,7 +71,28 @@ def warnings_of(report: Report) -> list[str]:
     for name, split in all_splits(report).items():
         if split.get("skipped"):
             found.append(f"{split['skipped']} unreadable images of {name} were skipped; no score counts them.")
+    found += [_deviation(anchor) for anchor in report.get("anchors") or () if not anchor["fits"]]
     return [text.strip() for text in found]
+
+
+def _deviation(anchor: Report) -> str:
+    published, measured = 100 * anchor["published"], 100 * anchor["measured"]
+    more = f"{abs(anchor['pictures']):.0f} pictures {'more' if anchor['pictures'] > 0 else 'fewer'}"
+    return (
+        f"{anchor['reader']} reads {measured:.2f} % of {anchor['split']}'s {anchor['row'].upper()} pictures, the "
+        f"published {published:.2f} %: {more}. No system touches these pictures, so the weights, the data or their "
+        "preparation are not the published ones, and no number of this report can be compared with published tables."
+    )
+
+
+def _anchors(report: Report) -> list[tuple[str, str]]:
+    """What the sanity anchors say: published numbers of LR and HR pictures against those of this report."""
+    lines = []
+    for anchor in report.get("anchors") or ():
+        text = f"{100 * anchor['measured']:.2f} %, published {100 * anchor['published']:.2f} %"
+        text += f" ({anchor['pictures']:+.0f} pictures: {'as published' if anchor['fits'] else 'DIFFERS'})"
+        lines.append((f"{anchor['reader']} on {anchor['split']}, {anchor['row'].upper()}", text))
+    return lines
 
 
 def averages_note(report: Report) -> str:
@@ -100,6 +121,7 @@ def facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Choice of the weights", _pairs(report.get("selection"))),
         ("Data", data),
         ("Readers", people),
+        ("LR and HR against the literature", _anchors(report)),
         ("Run", [(name, str(value)) for name, value in run if value] + _pairs(report.get("environment"))),
     ]
     return [(title, pairs) for title, pairs in groups if pairs]
