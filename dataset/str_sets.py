@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dataset.loading import Skipped
-from dataset.textzoom import CorruptSampleError, DataError, TextZoomLMDB, TextZoomWriter, key_of
+from dataset.textzoom import LR_PREFIX, CorruptSampleError, DataError, TextZoomLMDB, TextZoomWriter, key_of
 from dataset.transforms import decode_image, resize_planes
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -164,6 +164,17 @@ def find_sets(paths: Iterable[str | Path]) -> list[Path]:
     if not found:
         raise DataError("no data set was named; give one or more STR LMDBs, or a folder of them")
     return found
+
+
+def is_str_set(path: Path) -> bool:
+    """Whether the LMDB at `path` holds photos of words, `image-%09d`, without LR pictures of them.
+
+    Raises:
+        DataError: it cannot be opened, or is of another format.
+    """
+    source = TextZoomLMDB(path, synthetic=True)  # it is never asked for an LR
+    paired = any(source.get(key_of(LR_PREFIX, index)) is not None for index in {0, len(source) - 1})
+    return source.hr_prefix == STR_PREFIX and not paired
 
 
 @dataclass(frozen=True)

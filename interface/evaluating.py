@@ -19,6 +19,7 @@ from interface.pictures import Artist, Pictures
 from interface.report import screen_table, write_report
 from interface.run_folder import free_folder
 from interface.state import StopSignals
+from interface.str_testing import StrOptions, are_str_sets, run_benchmarks
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,10 @@ class Evaluating(TextBase):
         return bool(self.accelerator.reduce(flag, "sum").item())
 
     def test(self) -> int:
-        """Evaluate the weights of `--resume` on the test sets."""
+        """Evaluate the weights of `--resume` on the test sets: TextZoom's, or photos of the recognition benchmarks."""
+        if not self.config.TRAIN.syn and are_str_sets(self.config.TEST.test_data_dir):
+            run_benchmarks(self, StrOptions())
+            return 0
         splits = named_splits(self.config.TEST.test_data_dir, self.spec)
         self.build_trained_system()
         self.evaluator = self.build_evaluator()

@@ -5,6 +5,7 @@
 
 Data sets are LMDBs with image-%09d and label-%09d, or folders of such LMDBs (scripts/build_str_lmdb.py makes them).
 All options of `main.py --go_test` are taken as well: --arch, --resume, --test_model, --batch_size, --report_dir, ...
+`main.py --go_test` with such data sets does the same, without the options of this script.
 Without --arch and --resume there is no system, and bicubic enlargement is x4, as in the published table.
 
 Writes report.md, and for each benchmark a folder with report.json (all readings) and accuracy.svg. How pictures are
@@ -19,11 +20,6 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from interface.evaluating import Evaluating
-    from interface.str_protocol import StrProtocol
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,73 +67,6 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def build_protocol(task: Evaluating, args: argparse.Namespace, *, system: bool) -> StrProtocol:
-    """The parts of the run as the protocol takes them."""
-    from interface.str_protocol import PUBLISHED_SCALE, SIZES, StrProtocol
-
-    spec = task.spec
-    if system:
-        task.build_trained_system()
-    task.evaluator = task.build_evaluator()
-    return StrProtocol(
-        evaluator=task.evaluator,
-        system=task.system if system else None,
-        scale=spec.scale if system else PUBLISHED_SCALE,
-        size_lr=(spec.width // spec.scale, spec.height // spec.scale),
-        sizes=tuple(dict.fromkeys(args.sizes)) or SIZES,
-        network_input=args.input,
-        mask=spec.mask,
-        batch_size=spec.batch_size,
-        threads=spec.workers,
-        rank=spec.rank,
-        world_size=spec.world_size,
-    )
-
-
-def describe(task: Evaluating, protocol: StrProtocol, results: dict[str, Any]) -> dict[str, Any]:
-    """The whole report of some benchmarks as one dict."""
-    from interface import facts
-
-    state = task.resume.state if task.resume else None
-    report = facts.describe(
-        task.config,
-        results=results,
-        readers=protocol.evaluator.readers,
-        stages=protocol.system.stages if protocol.system else 0,
-        device=task.device,
-        weights=task.resume.path if task.resume else None,
-        step=state["step"] if state else None,
-        resume=task.resume,
-    )
-    settings = {"mixed_precision": task.config.TRAIN.mixed_precision, **protocol.description()}
-    return report | {"rows": protocol.rows, "protocol": settings}
-
-
-def benchmark(task: Evaluating, args: argparse.Namespace, *, system: bool) -> None:
-    """Evaluate on every set; each is written as soon as it is done."""
-    from dataset.loading import split_names
-    from dataset.str_sets import StrSet, find_sets
-    from interface.logger import Progress
-    from interface.str_report import screen_table, write_benchmark, write_summary
-
-    paths = find_sets(task.config.TEST.test_data_dir)
-    task.config.TEST.test_data_dir = [str(path) for path in paths]  # for the report
-    sets = [StrSet(path, name, limit=args.limit) for path, name in zip(paths, split_names(paths), strict=True)]
-    protocol = build_protocol(task, args, system=system)
-    folder = task.output_folder("str") if task.rank == 0 else Path()
-    results, folders = {}, {}
-    for data in sets:
-        with Progress(len(data), unit="image", text=data.name, show=task.rank == 0) as bar:
-            results[data.name] = protocol.run(data, bar.advance)
-        if task.rank == 0:
-            report = describe(task, protocol, {data.name: results[data.name]})
-            folders[data.name] = write_benchmark(folder, report)
-    if task.rank == 0:
-        report = describe(task, protocol, results)
-        written = write_summary(folder, report, folders)
-        print(f"{screen_table(report)}\n\nreport: {written}")
-
-
 def run(args: argparse.Namespace, rest: list[str]) -> None:
     """Read the configuration and evaluate.
 
@@ -150,18 +79,19 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     settings = load_settings(["--go_test", *rest])
     if not {"TEST.test_data_dir", "TRAIN.VAL.val_data_dir"} & settings.given:
         raise ValueError("name the benchmarks with --test_data_dir: STR LMDBs, or folders of them")
-    if not settings.config.TEST.test_model:
-        raise ValueError("--test_model names no recogniser; give one or more, e.g. PPOCR")
     system = "arch" in settings.given or bool(settings.config.TRAIN.resume)
     if not system:
         if args.input != "auto":
             raise ValueError(f"--input {args.input} is about a system; name one with --arch and --resume")
         switch_arch(settings, BICUBIC)
     from interface.evaluating import Evaluating
+    from interface.str_protocol import SIZES
+    from interface.str_testing import StrOptions, run_benchmarks
 
+    sizes = tuple(dict.fromkeys(args.sizes)) or SIZES
     task = Evaluating(settings)
     try:
-        benchmark(task, args, system=system)
+        run_benchmarks(task, StrOptions(sizes, args.input, args.limit, system))
     finally:
         task.accelerator.end_training()
 

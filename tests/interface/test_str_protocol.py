@@ -24,6 +24,7 @@ from interface.systems.base import System
 from model.bicubic import enlarge
 from tests.dataset.pictures import WORDS, encode, word_picture, write_entries
 from tests.interface.helpers import LIGHT, Reads
+from tests.interface.helpers import run as run_main
 
 CPU = torch.device("cpu")
 SCRIPT = ROOT / "scripts" / "str_benchmark.py"
@@ -422,6 +423,16 @@ def test_the_program_with_a_system(run, words, tmp_path):
     read = report["splits"]["words"]["per_image"]["readings"]["PPOCR"]
     assert read["sr_32x8"] == read["bicubic_32x8"]
     assert report["splits"]["words"]["difference"]["PPOCR"]["32x8"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_main_takes_benchmarks_as_test_sets(words, tmp_path, tiny_dir):
+    arguments = ["--arch", "bicubic", "--go_test", "--device", "cpu", "--workers", "0", "--ckpt_dir", tmp_path]
+    run_main([*arguments, "--test_data_dir", words, "--report_dir", tmp_path / "out"])
+    report = json.loads((tmp_path / "out" / "words" / "report.json").read_text())
+    assert report["rows"][:4] == ["photo", "lr_128x32", "bicubic_128x32", "sr_128x32"]
+    assert report["splits"]["words"]["images"] == 7
+    with pytest.raises(ValueError, match=r"words is an STR set and .*easy a TextZoom set"):
+        run_main([*arguments, "--test_data_dir", words, tiny_dir / "test" / "easy"])
 
 
 @pytest.mark.parametrize(
