@@ -1,15 +1,19 @@
-"""Train, test or try a scene-text super-resolution system; see `python main.py --help`."""
+"""Train, test or try a scene-text super-resolution system, or a recogniser; see `python main.py --help`."""
 
 import sys
 
-from interface.config import ConfigError, load_settings
+from interface.config import RECOGNITION, ConfigError, load_settings
 
 
 def main() -> int:
     """Read the command line, pick the verb, call it; returns the exit code."""
     try:
         settings = load_settings()
-        from interface.super_resolution import TextSR  # noqa: PLC0415 - torch is imported only now, so --help is fast
+        if settings.interface == RECOGNITION:  # torch is imported only now, so --help is fast
+            from interface.recognition import TextRecognition  # noqa: PLC0415
+
+            return TextRecognition(settings).run()
+        from interface.super_resolution import TextSR  # noqa: PLC0415
 
         return TextSR(settings).run()
     except KeyboardInterrupt:

@@ -1,22 +1,13 @@
 """Reading with ASTER the way published programs do: the same words, and nothing done to save work.
 
-It is what its benchmark compares with and a test's oracle; no part of the program. Written from the description of
+It is what `recognisers.py` compares with and a test's oracle; no part of the program. Written from the description of
 that code: every step of a word of 100 symbols is decoded five times per picture, columns are copied for every beam and
 projected in every step, ends are looked up one by one, and a second decoding with made-up targets is thrown away.
-
-    python -m benchmarks.straightforward_recognisers --batch_sizes 1 48 --repeats 5
 """
 
-import argparse
-import json
 import math
-import platform
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +26,14 @@ def read_straightforwardly(network: ASTER, images: Tensor) -> list[str]:
     return [text_one_by_one(network, row) for row in ids]
 
 
-def text_one_by_one(network: ASTER, ids: Tensor) -> str:
+class Alphabet(Protocol):
+    """Which class is which character; `end` is that of the symbol that ends a word."""
+
+    charset: str
+    end: int
+
+
+def text_one_by_one(network: Alphabet, ids: Tensor) -> str:
     """(L,) -> the text before the first end symbol, a symbol at a time."""
     text = ""
     for symbol in ids:
@@ -120,89 +118,3 @@ def _collect(decoder: AttentionDecoder, steps: list[Any], count: int, width: int
     scores, order = scores.sort(dim=1, descending=True)
     ids = torch.stack(walked[::-1], dim=2).gather(1, order[:, :1, None].expand(-1, -1, length))[:, 0]
     return ids, scores, lengths.gather(1, order)
-
-
-def taught_network(words: int, device: torch.device) -> ASTER:
-    """An ASTER of random weights that reads pictures as real weights do: in as many steps as words have letters.
-
-    Random decoders never end a word. This one has learned `words` random words of 3 to 10 letters by heart, from random
-    columns that take the place of the encoder's once that has done its work: the n-th picture reads as the n-th word.
-    """
-    rng = np.random.default_rng(0)
-    torch.manual_seed(0)
-    network = ASTER().eval().to(device)
-    lengths = rng.integers(4, 12, words)
-    targets = np.full((words, 12), network.padding)
-    for row, length in enumerate(lengths):
-        targets[row, : length - 1] = rng.integers(10, 36, length - 1)
-        targets[row, length - 1] = network.end
-    columns = torch.from_numpy(rng.normal(0, 0.3, (words, 25, 512)).astype(np.float32)).to(device)
-    wanted, counts = torch.from_numpy(targets).to(device), torch.from_numpy(lengths).to(device)
-    optimizer = torch.optim.Adam(network.decoder.parameters(), 2e-3)
-    loss = torch.tensor(math.inf)
-    while loss > 0.3:
-        loss = sequence_cross_entropy(network.decoder(columns, wanted), wanted, counts)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.decoder.parameters(), 1.0)
-        optimizer.step()
-    network.encoder.register_forward_hook(lambda module, inputs, output: columns[: len(output)])
-    return network.requires_grad_(False)
-
-
-def milliseconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Wall time of one call."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - start)
-
-
-@torch.inference_mode()
-def compare(network: ASTER, images: Tensor, repeats: int) -> dict[str, float]:
-    """Milliseconds per batch of both ways, taken in turn; both have to read the same.
-
-    Raises:
-        AssertionError: they do not.
-    """
-    sides: dict[str, Callable[[], list[str]]] = {
-        "ours": lambda: network.read(images),
-        "straightforward": lambda: read_straightforwardly(network, images),
-    }
-    assert sides["ours"]() == sides["straightforward"]()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, read in sides.items():
-            times[name].append(milliseconds(read, images.device))
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    return {
-        "batch_size": len(images),
-        "ours_ms": round(middle["ours"], 1),
-        "straightforward_ms": round(middle["straightforward"], 1),
-        "ours_images_per_second": round(1000 * len(images) / middle["ours"], 1),
-        "straightforward_images_per_second": round(1000 * len(images) / middle["straightforward"], 2),
-        "ratio": round(middle["straightforward"] / middle["ours"], 1),
-    }
-
-
-def main() -> None:
-    """Print one line of JSON per batch size."""
-    parser = argparse.ArgumentParser(description="ASTER, images per second, against the straightforward way")
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 48])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    network = taught_network(max(arguments.batch_sizes), device)
-    network.to(memory_format=torch.channels_last)
-    machine = {"torch": torch.__version__, "machine": platform.processor(), "threads": torch.get_num_threads()}
-    for count in arguments.batch_sizes:
-        images = torch.rand(count, 3, 32, 128, device=device)
-        print(json.dumps(compare(network, images, arguments.repeats) | machine))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,7 @@ The class order is the one the published CRNN was trained with: 0 is the CTC bla
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ UPPER = string.digits + string.ascii_letters
 ALL = UPPER + string.punctuation
 VOCABULARIES = {"digit": DIGITS, "lower": LOWER, "upper": UPPER, "all": ALL}
 CHINESE = "chinese"  # U+4E00..U+9FA5 with digits and ASCII letters
+
+CHARSETS = {"36": LOWER, "62": UPPER, "94": ALL}
+"""What recognisers usually can read, by the number of characters; all begin with digits and a-z."""
 
 BLANK = "-"
 CTC_ALPHABET = BLANK + LOWER
@@ -55,6 +59,44 @@ def filter_text(text: str, voc_type: str = "all") -> str:
 def canonical(text: str) -> str:
     """The form in which labels and readings are compared: lower-case, ASCII letters and digits only."""
     return filter_text(text, "lower")
+
+
+def read_charset(name: str) -> str:
+    """The characters of a charset in the order of their classes.
+
+    Args:
+        name: of `CHARSETS`, or a UTF-8 text file whose only line they are; a blank in it counts, too.
+
+    Raises:
+        ValueError: it is neither, or the file holds more than a line, nothing, or a character twice.
+    """
+    if name in CHARSETS:
+        return CHARSETS[name]
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"charset {name!r}: use {', '.join(CHARSETS)}, or name a text file with all characters in one line; "
+            "there is no such file"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"charset {path} is not UTF-8 ({error}); save it in that encoding") from error
+    if len(lines) != 1 or not lines[0]:
+        raise ValueError(f"charset {path} has {len(lines)} lines; all characters were expected in a single one")
+    twice = sorted({character for character in lines[0] if lines[0].count(character) > 1})
+    if twice:
+        raise ValueError(
+            f"charset {path} has {' '.join(map(repr, twice[:10]))} more than once; each may stand there once"
+        )
+    return lines[0]
+
+
+def reduce_text(text: str, charset: str) -> str:
+    """Drop every character outside a charset, in lower case first if the charset has no capitals."""
+    if charset == charset.lower():
+        text = text.lower()
+    return "".join(character for character in text if character in charset)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,25 @@ class Entry:
     place: str
 
 
+def find_list(images: Path | None, gt: Path | None) -> tuple[Path, Path]:
+    """(folder of pictures, list of labels) as `--images` and `--gt` name them.
+
+    Args:
+        images: None is the folder of the list.
+        gt: as it stands, or within `images`; None is gt.txt in `images`, or in the working folder if that is None.
+
+    Raises:
+        ListError: one of them is not there.
+    """
+    if images and not images.is_dir():
+        raise ListError(f"--images {images}: no such folder")
+    places = [gt or Path("gt.txt")] if images is None else [images / "gt.txt"] if gt is None else [gt, images / gt]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ListError(f"--gt {gt or places[0]}: no such file; it is the list of labels: {GT_FORMATS}")
+    return images or found.parent, found
+
+
 def parse_line(line: str) -> tuple[str, str] | None:
     """(name, label) of one line, or None if it has no label. After a tab the label is taken as it stands."""
     if "\t" in line:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from interface.optim import build_optimizer, learning_rate, release_learning_rat
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
 from interface.resume import BEST, Resume, open_resume
-from interface.run_folder import choose_folder, prepare_folder
-from interface.state import restore_rng, rng_state, seed_everything
+from interface.run_folder import choose_folder, free_folder, prepare_folder
+from interface.state import StopSignals, restore_rng, rng_state, seed_everything
 from interface.systems import System, build_system
 from interface.systems.base import unused_options
 
@@ -51,6 +52,10 @@ def build_accelerator(device: str, mixed_precision: str) -> Accelerator:
     return Accelerator(cpu=kind == "cpu", mixed_precision=mixed_precision)
 
 
+class StopRequested(Exception):
+    """A signal asks the run to save and end."""
+
+
 class TextBase:
     """The parts of a run.
 
@@ -64,6 +69,8 @@ class TextBase:
         best: {"score": [...], "step": n, "rule": what it depends on} of the best validation so far, or None.
         folder: the run folder, once it is claimed.
     """
+
+    signals: StopSignals
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.config = settings, settings.config
@@ -165,6 +172,13 @@ class TextBase:
             logs = Path(train.logs_dir) / name if train.logs_dir else self.folder / "tensorboard"
             self.run_log = RunLog(self.folder, logs, self.step)
 
+    def stop_requested(self) -> bool:
+        """Whether any process got a signal; all of them agree on the step."""
+        if self.world_size == 1:
+            return bool(self.signals.received)
+        flag = torch.tensor([float(bool(self.signals.received))], device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
     def shared(self, value: Any) -> Any:
         """The first process's `value`, in every process."""
         return broadcast_object_list([value])[0] if self.world_size > 1 else value
@@ -220,6 +234,17 @@ class TextBase:
         if changed:
             log.warning("continued with other options than saved, so other numbers: %s", ", ".join(changed))
         self.resume.forget_tensors()
+
+    def output_folder(self, kind: str) -> Path:
+        """A new folder for a report or a demo: `--report_dir`, or one in the run folder."""
+        named = self.config.TEST.report_dir
+        train = self.config.TRAIN
+        base = self.folder
+        if base is None and "TRAIN.VAL.vis_dir" in self.settings.given and train.VAL.vis_dir:
+            base = Path(train.ckpt_dir) / train.VAL.vis_dir
+        if base is None:
+            base = self.resume.folder if self.resume else Path(train.ckpt_dir) / self.config.arch
+        return free_folder(Path(named) if named else base / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
 
     def load_best(self) -> tuple[Path, int]:
         """Put the weights of `best.pth` into the system; returns the file and the step it was saved at."""

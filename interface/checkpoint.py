@@ -129,7 +129,7 @@ def verified(state: Any, path: Path) -> dict[str, Any]:
 
 
 def read_any(path: Path) -> Any:
-    """Whatever tensors and plain values a `torch.save` file holds; nothing in it is executed.
+    """Whatever tensors and plain values a `torch.save` or safetensors file holds; nothing in it is executed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -137,6 +137,8 @@ def read_any(path: Path) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path, str(path))
     with path.open("rb") as file:
         start = file.read(16)
     if start and start[:2] != b"PK" and start[:1] != b"\x80":  # zip, or the pickle of PyTorch before 1.6
@@ -156,6 +158,18 @@ def read_any(path: Path) -> Any:
             f"{path} ({path.stat().st_size} bytes) cannot be read; it is truncated or no PyTorch file: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
+
+
+def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; `what` names it in messages.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{what} is no safetensors file: {error}") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -194,10 +208,7 @@ def read_weights(path: str | Path, *, option: str, purpose: str, remedy: str) ->
             f"rec_pth/README.md; without it: {remedy}"
         )
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} ({option}) is no safetensors file: {error}") from error
+        return read_safetensors(path, f"{path} ({option})")
     return clean_state(read_any(path), str(path))
 
 
@@ -223,7 +234,12 @@ def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if not LEFTOVERS.search(key)}
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+OTHER_FLAGS = "If the file was made with other flags (--STN, --mask, --triple_clues, --srb ...), give the same here."
+
+
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], source: str | Path, *, hint: str = OTHER_FLAGS
+) -> None:
     """Load a state dict strictly, and say what does not fit.
 
     Only BatchNorm's counters may be missing (old files have none), and only what the published network holds but never
@@ -233,6 +249,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str | P
         module: takes the weights.
         state: keys and tensors.
         source: file name, for messages.
+        hint: what may be wrong, for the last line of the message.
 
     Raises:
         CheckpointError: keys are missing or left over, or a shape differs.
@@ -257,9 +274,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: str | P
         for title, names in (("missing", missing), ("left over", extra), ("of another shape", wrong)):
             if names:
                 lines.append(f"  {title} ({len(names)}): {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
-        lines.append(
-            "  If the file was made with other flags (--STN, --mask, --triple_clues, --srb ...), give the same here."
-        )
+        lines.append(f"  {hint}")
         raise CheckpointError("\n".join(lines))
     module.load_state_dict({key: state.get(key, value) for key, value in own.items()})
 

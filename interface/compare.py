@@ -6,13 +6,14 @@ gives the interval, McNemar's exact test (https://doi.org/10.1007/BF02295996) th
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from interface.metrics import bootstrap_interval
+from interface.bootstrap import bootstrap_interval
 
 LATER = "sr_"  # rows of super-resolved pictures; the last one is the result
 
@@ -29,7 +30,8 @@ class Difference:
         split: the data set.
         measure: "accuracy PPOCR", "character accuracy PPOCR", "psnr" or "ssim".
         a, b: the means; accuracies are shares.
-        low, high: 95 % interval of the difference of the means.
+        change: mean of b - a over the pictures; NaN where a picture has no such difference.
+        low, high: 95 % interval of the change.
         p: McNemar's two-sided probability of a difference at least as large if both read equally well; None for
             what is no reading.
         only_a, only_b: readings that are right in one report alone.
@@ -39,6 +41,7 @@ class Difference:
     measure: str
     a: float
     b: float
+    change: float
     low: float
     high: float
     p: float | None = None
@@ -54,6 +57,9 @@ def load_report(path: Path) -> dict[str, Any]:
     """
     file = path / "report.json" if path.is_dir() else path
     if not file.is_file():
+        inside = sorted(str(found.parent) for found in path.glob("*/report.json"))
+        if inside:
+            raise CompareError(f"{path} holds a report for each data set; name one: {', '.join(inside)}")
         raise CompareError(
             f"{path} has no report.json; --go_test writes one into the run folder (report-<date>-<time>)"
         )
@@ -70,9 +76,10 @@ def load_report(path: Path) -> dict[str, Any]:
 def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p: the binomial probability of a split of the disagreements that is at least as uneven."""
     count, fewer = only_a + only_b, min(only_a, only_b)
-    if count == 0:
-        return 1.0
-    tail = sum(math.comb(count, k) for k in range(fewer + 1))
+    tail = ways = 1  # to be right in none, in one, ... of the disagreements
+    for number in range(fewer):
+        ways = ways * (count - number) // (number + 1)
+        tail += ways
     return min(1.0, 2 * tail / 2**count)
 
 
@@ -82,12 +89,13 @@ def result_row(split: dict[str, Any], row: str) -> str:
     Raises:
         CompareError: there is no such row.
     """
-    rows = list(split["per_image"]["psnr"])
-    if row:
-        if row not in {name for read in split["per_image"]["readings"].values() for name in read} | set(rows):
-            raise CompareError(f"no row {row!r}; there are {', '.join(rows)}")
-        return row
-    return max((name for name in rows if name.startswith(LATER)), key=lambda name: int(name.removeprefix(LATER)))
+    images = split["per_image"]
+    rows = list(dict.fromkeys(name for by_row in (*images["readings"].values(), images["psnr"]) for name in by_row))
+    results = {int(name.removeprefix(LATER)): name for name in rows if re.fullmatch(rf"{LATER}\d+", name)}
+    if row in rows or (results and not row):
+        return row or results[max(results)]
+    missing = f"no row {row!r}" if row else "no single result to compare, so name a row with --row"
+    raise CompareError(f"{missing}; there are {', '.join(rows)}")
 
 
 def compare(a: dict[str, Any], b: dict[str, Any], *, row: str = "", samples: int = 10_000) -> list[Difference]:
@@ -109,7 +117,11 @@ def compare(a: dict[str, Any], b: dict[str, Any], *, row: str = "", samples: int
     for name in names:
         one, other = a["splits"][name], b["splits"][name]
         if one["fingerprint"] != other["fingerprint"] or one["per_image"]["index"] != other["per_image"]["index"]:
-            raise CompareError(f"{name}: the two reports are about other pictures, or prepared them otherwise")
+            paths = " and ".join(str(part.get("path")) for part in (one, other))
+            raise CompareError(
+                f"{name}: the two reports are about other pictures, or prepared them otherwise ({paths}, fingerprints "
+                f"{one['fingerprint'][:12]} and {other['fingerprint'][:12]}); test both on the same data"
+            )
         row_a, row_b = result_row(one, row), result_row(other, row)
         target = one["per_image"]["target"]
         readings, others = one["per_image"]["readings"], other["per_image"]["readings"]
@@ -135,16 +147,17 @@ def _right(texts: list[str], target: list[str]) -> np.ndarray:
 
 
 def _numbers(values: list[Any]) -> np.ndarray:
-    """Per-image values as the report stores them: an infinite PSNR is the text "inf"."""
-    return np.array([float(value) for value in values])
+    """Per-image values as the report stores them: an infinite PSNR is the text "inf", what is missing is null."""
+    return np.array([math.nan if value is None else float(value) for value in values])
 
 
 def _paired(split: str, measure: str, a: np.ndarray, b: np.ndarray, samples: int) -> Difference:
     with np.errstate(invalid="ignore"):
         difference = b.astype(np.float64) - a.astype(np.float64)
     difference[np.isinf(a.astype(float)) & np.isinf(b.astype(float))] = 0.0  # both equal their HR
-    low, high = bootstrap_interval(difference.tolist(), samples)
-    return Difference(split, measure, float(a.mean()), float(b.mean()), low, high)
+    low, high = bootstrap_interval(difference, samples)
+    with np.errstate(invalid="ignore"):
+        return Difference(split, measure, float(a.mean()), float(b.mean()), float(difference.mean()), low, high)
 
 
 def _with_test(found: Difference, only_a: int, only_b: int) -> Difference:

@@ -1,6 +1,7 @@
 """Command line and YAML -> one checked configuration. Plain data: nothing here imports torch.
 
-`configs/super_resolution.yaml` is the schema and holds the defaults. Over it come, in this order:
+`configs/super_resolution.yaml` is the schema and holds the defaults; a network whose file in configs/ says
+`interface: recognition` has those of `configs/recognition.yaml`. Over it come, in this order:
 `configs/<arch>.yaml`, the configuration of the run that `--resume` names, the file of `--config`, the flags.
 """
 
@@ -18,12 +19,15 @@ from typing import Any, NoReturn
 import yaml
 from easydict import EasyDict
 
-from interface.flags import CHOICES, FLAGS, HIGHEST, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS
+from interface.flags import CHOICES, FLAGS, HIGHEST, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS, Flag
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 DEFAULTS = CONFIGS / "super_resolution.yaml"
 RUN_CONFIG = "config.yaml"  # written into every run folder
+
+SUPER_RESOLUTION, RECOGNITION = "super_resolution", "recognition"
+INTERFACE = "interface"  # key of a network's file: which of the two it is for; not an option
 
 MANY = 20  # names that are too many for one message
 
@@ -41,12 +45,14 @@ class Settings:
         config: all options; `config.TRAIN.batch_size` and so on.
         given: dotted keys that the user set, by flag or file (not by the resumed run).
         notes: things the user should read in the log, such as ignored keys.
+        interface: what the network is for, "super_resolution" or "recognition"; options differ.
     """
 
     verb: str
     config: EasyDict
     given: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    interface: str = SUPER_RESOLUTION
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,7 +86,8 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     if near:
         return f"; did you mean {lowered[near[0]]}?"
-    return f"; known: {', '.join(sorted(known))}" if len(known) <= MANY else f"; see {DEFAULTS.relative_to(ROOT)}"
+    files = f"{CONFIGS.name}/{{{SUPER_RESOLUTION},{RECOGNITION}}}.yaml"
+    return f"; known: {', '.join(sorted(known))}" if len(known) <= MANY else f"; see {files}"
 
 
 def coerce(path: str, value: Any, default: Any, source: str) -> Any:
@@ -102,6 +109,8 @@ def coerce(path: str, value: Any, default: Any, source: str) -> Any:
         value = _number(value, type(default), where)
     elif isinstance(value, bool) and path == "TRAIN.mixed_precision":
         value = "no" if value is False else value  # YAML reads a bare `no` as false
+    elif isinstance(value, int) and path == "MODEL.charset":
+        value = str(value)  # and a bare 36 as a number
     if isinstance(default, str) and not isinstance(value, str):
         raise ConfigError(f"{where} is {value!r}; a text was expected")
     _check_value(path, value, where)
@@ -185,8 +194,14 @@ def merge(base: dict[str, Any], update: Mapping[str, Any], source: str, notes: l
     return done
 
 
+def _flags_of(defaults: Mapping[str, Any]) -> list[Flag]:
+    """The flags of a schema."""
+    known = dict(flatten(defaults))
+    return [flag for flag in FLAGS if flag.path in known]
+
+
 def _add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, Any]) -> None:
-    for flag in FLAGS:
+    for flag in _flags_of(defaults):
         default = get(defaults, flag.path)
         text = f"{flag.help} ({flag.path}"
         text += ")" if default in ("", []) or isinstance(default, bool) else f"; default {_show(default)})"
@@ -221,20 +236,30 @@ class _Parser(argparse.ArgumentParser):
         if not name.startswith("-"):
             raise ConfigError(f"unexpected argument {name!r}; flags begin with --")
         known = [option for action in self._actions for option in action.option_strings]
+        if name.removeprefix("--").removeprefix("no-") in (*(flag.name for flag in FLAGS), "demo"):
+            raise ConfigError(f"{name} is no option of this network; what it has: main.py --arch NAME --help")
         raise ConfigError(f"unknown flag {name}{did_you_mean(name, [option for option in known if option])}")
 
 
-def build_parser(defaults: Mapping[str, Any]) -> _Parser:
+DESCRIPTIONS = {
+    SUPER_RESOLUTION: "Scene-text image super-resolution: train (default), test (--go_test) or try (--demo) a system. "
+    "Recognisers have options of their own: main.py --arch crnn --help",
+    RECOGNITION: "Scene-text recognition: train (default) or test (--go_test) a recogniser.",
+}
+
+
+def build_parser(defaults: Mapping[str, Any], interface: str = SUPER_RESOLUTION) -> _Parser:
     """The command line: every flag with the key it sets and its default."""
     parser = _Parser(
         prog="main.py",
-        description="Scene-text image super-resolution: train (default), test (--go_test) or try (--demo) a system.",
-        epilog="All options, flags or not, are in configs/super_resolution.yaml; give your own file with --config.",
+        description=DESCRIPTIONS[interface],
+        epilog=f"All options, flags or not, are in configs/{interface}.yaml; give your own file with --config.",
         allow_abbrev=False,
     )
     verbs = parser.add_mutually_exclusive_group()
     verbs.add_argument("--go_test", "--test", action="store_true", help="evaluate; needs no training data")
-    verbs.add_argument("--demo", action="store_true", help="super-resolve the pictures of --demo_dir")
+    if interface == SUPER_RESOLUTION:
+        verbs.add_argument("--demo", action="store_true", help="super-resolve the pictures of --demo_dir")
     parser.add_argument("--config", metavar="FILE", default="", help="YAML file; a bare name is looked up in configs/")
     _add_flags(parser, defaults)
     return parser
@@ -247,12 +272,23 @@ def _config_path(name: str) -> Path | None:
     path = Path(name)
     if not path.exists() and path.parent == Path():
         path = CONFIGS / name
-    return None if path.exists() and path.resolve() == DEFAULTS else path
+    return None if path.exists() and path.resolve() in map(schema_path, (SUPER_RESOLUTION, RECOGNITION)) else path
+
+
+def schema_path(interface: str) -> Path:
+    """The file with all options of an interface and their defaults."""
+    return DEFAULTS if interface == SUPER_RESOLUTION else CONFIGS / f"{interface}.yaml"
+
+
+def arch_file(arch: str) -> tuple[str, dict[str, Any]]:
+    """What `configs/<arch>.yaml` says: the interface of the network, and the options in which it differs."""
+    options = read_yaml(CONFIGS / f"{arch}.yaml")
+    return options.pop(INTERFACE, SUPER_RESOLUTION), options
 
 
 def arch_names() -> list[str]:
     """Networks that can be asked for: each has a file of its own in configs/."""
-    others = {DEFAULTS.stem, "synthetic", "quickstart"}  # files for --config
+    others = {SUPER_RESOLUTION, RECOGNITION, "synthetic", "quickstart"}  # schemas, and files for --config
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in others)
 
 
@@ -279,6 +315,43 @@ def _known_part(run: Mapping[str, Any], tree: dict[str, Any], source: str, notes
     return part
 
 
+def find_interface(argv: Sequence[str]) -> str:
+    """What the network of a command line is for; if nothing is known about it, super-resolution.
+
+    It says which options there are, so it is found before they are read; what is wrong with them is said afterwards.
+    """
+    early = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("arch", "config", "resume"):
+        early.add_argument(f"--{name}", default="")
+    try:
+        flags, _ = early.parse_known_args(argv)
+        user_file = _config_path(flags.config)
+        user = read_yaml(user_file) if user_file else {}
+        resume = flags.resume or (user.get("TRAIN") or {}).get("resume")
+        run_file = resumed_config(resume or "")
+        run = read_yaml(run_file) if run_file else {}
+        arch = spelled_arch(flags.arch or user.get("arch") or run.get("arch"))
+        return arch_file(arch)[0] if arch in arch_names() else SUPER_RESOLUTION
+    except (ConfigError, AttributeError, TypeError):  # such as a file whose TRAIN is a list
+        return SUPER_RESOLUTION
+
+
+def spelled_arch(name: Any) -> str:
+    """The name of a network as files have it; published programs write some in capitals, with a hyphen."""
+    plain_name = re.sub(r"[^a-z0-9]", "", str(name).lower())
+    return plain_name if name not in arch_names() and plain_name in arch_names() else name
+
+
+def _parse(argv: Sequence[str], parser: _Parser) -> tuple[str, dict[str, Any]]:
+    """The verb and the flags of a command line."""
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.unknown(rest)
+    flags = vars(arguments)
+    test, demo = flags.pop("go_test"), flags.pop("demo", False)
+    return "test" if test else "demo" if demo else "train", flags
+
+
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
     """Read the command line and all files it names.
 
@@ -286,14 +359,10 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         ConfigError: anything in them that is not understood or cannot be.
         SystemExit: `--help` was asked for.
     """
-    tree = read_yaml(DEFAULTS)
-    parser = build_parser(tree)
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    if rest:
-        parser.unknown(rest)
-    flags = vars(arguments)
-    verb = "test" if flags.pop("go_test") else "demo" if flags.pop("demo") else "train"
-    flags.pop("demo", None)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    interface = find_interface(argv)
+    tree = read_yaml(schema_path(interface))
+    verb, flags = _parse(argv, build_parser(tree, interface))
     user_file = _config_path(flags.pop("config"))
     user = read_yaml(user_file) if user_file else {}
     notes: list[str] = []
@@ -305,15 +374,15 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     run = read_yaml(run_file) if run_file else {}
     arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
     known_archs = arch_names()
-    spelled = re.sub(r"[^a-z0-9]", "", str(arch).lower())  # published programs write some in capitals, with a hyphen
-    if arch not in known_archs and spelled in known_archs:
+    spelled = spelled_arch(arch)
+    if spelled != arch:
         notes.append(f"--arch {arch} is taken as {spelled}; what it is: configs/{spelled}.yaml")
         arch = spelled
-    if arch in NOT_YET["arch"] or spelled in NOT_YET["arch"]:
+    if arch in NOT_YET["arch"] or re.sub(r"[^a-z0-9]", "", str(arch).lower()) in NOT_YET["arch"]:
         raise ConfigError(f"--arch {arch} is not built yet; this version has {', '.join(known_archs)}")
     if arch not in known_archs:
         raise ConfigError(f"--arch: unknown network {arch!r}{did_you_mean(str(arch), known_archs)}")
-    merge(tree, read_yaml(CONFIGS / f"{arch}.yaml"), f"configs/{arch}.yaml")
+    merge(tree, arch_file(arch)[1], f"configs/{arch}.yaml")
     if run_file:
         merge(tree, _known_part(run, tree, str(run_file), notes), str(run_file))
     given = merge(tree, user, str(user_file), notes)
@@ -325,7 +394,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         put(tree, path, coerce(path, value, known[path], f"--{flag}"))
         given.add(path)
     tree["arch"] = arch
-    settings = Settings(verb, EasyDict(tree), given, notes)
+    settings = Settings(verb, EasyDict(tree), given, notes, interface)
     check(settings)
     return settings
 
@@ -336,29 +405,38 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigError: naming the options and the way out.
     """
-    config = settings.config
-    train, model = config.TRAIN, config.MODEL
+    train, test = settings.config.TRAIN, settings.config.TEST
     for name in ("width", "height"):
         if train[name] % train.down_sample_scale:
             scale = train.down_sample_scale
             raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {scale}")
+    if settings.verb == "train" and not train.train_data_dir:
+        raise ConfigError("training needs data: give one or more LMDBs with --train_data_dir")
+    if not test.test_data_dir:
+        fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
+        test.test_data_dir = list(train.VAL.val_data_dir) or fallback
+    vis_dir = train.VAL.vis_dir
+    if vis_dir and (Path(vis_dir).is_absolute() or ".." in Path(vis_dir).parts):
+        raise ConfigError(f"--vis_dir {vis_dir!r} is a name below {train.ckpt_dir}; choose the place with --ckpt_dir")
+    if settings.interface == SUPER_RESOLUTION:
+        _check_super_resolution(settings)
+        _check_clues(settings)
+    elif train.schedule == "rtsrn_release":
+        raise ConfigError("--schedule rtsrn_release is the trace of a super-resolution program; use cosine")
+
+
+def _check_super_resolution(settings: Settings) -> None:
+    """What the networks of super-resolution need."""
+    config = settings.config
+    train, model = config.TRAIN, config.MODEL
     low_size = (train.height // train.down_sample_scale, train.width // train.down_sample_scale)
     if model.STN and low_size != (16, 64):
         raise ConfigError(
             f"--STN rectifies 16x64 pictures only, but LR is {low_size[0]}x{low_size[1]} here; "
             "use --width 128 --height 32, or leave --STN out"
         )
-    if settings.verb == "train" and not train.train_data_dir:
-        raise ConfigError("training needs data: give one or more LMDBs with --train_data_dir")
-    if not config.TEST.test_data_dir:
-        fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
-        config.TEST.test_data_dir = list(train.VAL.val_data_dir) or fallback
     if settings.verb == "train" and model.STN and train.batch_size == 1:
         raise ConfigError("--STN normalises over the batch, so one picture is not enough; use --batch_size 2 or more")
-    vis_dir = train.VAL.vis_dir
-    if vis_dir and (Path(vis_dir).is_absolute() or ".." in Path(vis_dir).parts):
-        raise ConfigError(f"--vis_dir {vis_dir!r} is a name below {train.ckpt_dir}; choose the place with --ckpt_dir")
-    _check_clues(settings)
     if config.LOSS.ssim_loss and min(train.width, train.height) < 11:
         raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
 
@@ -392,9 +470,12 @@ def switch_arch(settings: Settings, arch: str) -> None:
     Raises:
         ConfigError: they contradict what the user set.
     """
-    known = dict(flatten(read_yaml(DEFAULTS)))
-    before = {path: known[path] for path, _ in flatten(read_yaml(CONFIGS / f"{settings.config.arch}.yaml"))}
-    for path, value in {**before, **dict(flatten(read_yaml(CONFIGS / f"{arch}.yaml")))}.items():
+    interface, options = arch_file(arch)
+    if interface != settings.interface:
+        raise ConfigError(f"{arch} is a network for {interface.replace('_', '-')}; give --arch {arch}")
+    known = dict(flatten(read_yaml(schema_path(interface))))
+    before = {path: known[path] for path, _ in flatten(arch_file(settings.config.arch)[1])}
+    for path, value in {**before, **dict(flatten(options))}.items():
         if path not in settings.given:
             put(settings.config, path, coerce(path, value, known[path], f"configs/{arch}.yaml"))
     settings.config.arch = arch

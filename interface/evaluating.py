@@ -2,14 +2,11 @@
 
 import logging
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from interface.base import TextBase
+from interface.base import StopRequested, TextBase
 from interface.data import named_splits
 from interface.demo import load_pictures, super_resolve_folder
 from interface.evaluation import Split
@@ -17,8 +14,6 @@ from interface.facts import describe
 from interface.logger import Progress
 from interface.pictures import Artist, Pictures
 from interface.report import screen_table, write_report
-from interface.run_folder import free_folder
-from interface.state import StopSignals
 from interface.str_testing import StrOptions, are_str_sets, run_benchmarks
 
 log = logging.getLogger(__name__)
@@ -26,14 +21,8 @@ log = logging.getLogger(__name__)
 Results = dict[str, dict[str, Any]]
 
 
-class StopRequested(Exception):
-    """A signal asks the run to save and end."""
-
-
 class Evaluating(TextBase):
     """The parts of a run that read pictures and count."""
-
-    signals: StopSignals
 
     def evaluate(self, splits: list[Split], *, until_signal: bool = False) -> Results:
         """Results of each data set by its name, in order.
@@ -59,13 +48,6 @@ class Evaluating(TextBase):
     def artist(self) -> Artist:
         """Draws what the system makes of samples."""
         return Artist(self.system, self.device, self.accelerator.autocast)
-
-    def stop_requested(self) -> bool:
-        """Whether any process got a signal; all of them agree on the step."""
-        if self.world_size == 1:
-            return bool(self.signals.received)
-        flag = torch.tensor([float(bool(self.signals.received))], device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
 
     def test(self) -> int:
         """Evaluate the weights of `--resume` on the test sets: TextZoom's, or photos of the recognition benchmarks."""
@@ -121,17 +103,6 @@ class Evaluating(TextBase):
             target = self.output_folder("demo")
             super_resolve_folder(pictures, target, self.system, self.evaluator, self.spec.scale)
         return 0
-
-    def output_folder(self, kind: str) -> Path:
-        """A new folder for a report or a demo: `--report_dir`, or one in the run folder."""
-        named = self.config.TEST.report_dir
-        train = self.config.TRAIN
-        base = self.folder
-        if base is None and "TRAIN.VAL.vis_dir" in self.settings.given and train.VAL.vis_dir:
-            base = Path(train.ckpt_dir) / train.VAL.vis_dir
-        if base is None:
-            base = self.resume.folder if self.resume else Path(train.ckpt_dir) / self.config.arch
-        return free_folder(Path(named) if named else base / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def headline_numbers(results: Results) -> dict[str, float]:

@@ -99,9 +99,11 @@ class Evaluator:
             for reader in self.readers
             for row in (LR, BICUBIC, HR)
         }
-        with torch.inference_mode():
-            records = list(self._records(system, split, kept, progress))
-        system.train(was_training)
+        try:
+            with torch.inference_mode():
+                records = list(self._records(system, split, kept, progress))
+        finally:  # a signal may end it
+            system.train(was_training)
         skipped = self.gather([len(split.loader.skipped)])
         records = sorted(self.gather(records), key=lambda record: record["index"])
         self._keep_readings(split, records, kept)
@@ -158,9 +160,10 @@ class Evaluator:
     def _keep_readings(self, split: Split, records: list[Record], kept: dict[Any, Any]) -> None:
         for reader in self.readers:
             for row in (LR, BICUBIC, HR):
-                if kept[reader.name, row] is None and records:
-                    readings = {record["index"]: record["readings"][reader.name, row] for record in records}
-                    self.cache.store(reader, split.fingerprint, row, readings)
+                known = kept[reader.name, row] or {}
+                answers = {record["index"]: record["readings"][reader.name, row] for record in records}
+                if not answers.keys() <= known.keys():
+                    self.cache.store(reader, split.fingerprint, row, {**known, **answers})
 
     def summarise(self, records: list[Record], rows: list[str]) -> dict[str, Any]:
         """Numbers with intervals, and the lists of values per image that they come from.

@@ -8,6 +8,7 @@ import torch
 from easydict import EasyDict
 
 from interface.anchors import check_anchors
+from interface.checkpoint import file_sha256
 from interface.evaluation import BICUBIC, HR, LR, averages, stage_rows
 from interface.provenance import command, environment
 from interface.readers import Reader
@@ -61,6 +62,7 @@ def describe(
             "stages": stages,
             "options": ", ".join(f"{key} {value}" for key, value in config.MODEL.items() if key in SHOWN),
             "weights": str(weights) if weights else None,
+            "weights_sha256": file_sha256(weights) if weights is not None and weights.is_file() else None,
             "step": step,
         },
         "selection": selection(config, resume, weights),

@@ -35,6 +35,10 @@ FLAGS = (
     Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
     Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
     Flag("language_loss", "LOSS.language", "what the language model learns from: labels (ctc) or teacher (distill)"),
+    Flag(
+        "charset", "MODEL.charset", "what it can read: 36, 62, 94 or a text file with all characters in a line", "SET"
+    ),
+    Flag("pretrained", "MODEL.pretrained", "weights to begin with, such as those of another run", "FILE"),
     Flag("train_data_dir", "TRAIN.train_data_dir", "training sets (TextZoom LMDBs)", "DIR"),
     Flag("val_data_dir", "TRAIN.VAL.val_data_dir", "validation sets; default: a part of the training data", "DIR"),
     Flag("test_data_dir", "TEST.test_data_dir", "test sets", "DIR"),
@@ -42,6 +46,8 @@ FLAGS = (
     Flag("batch_size", "TRAIN.batch_size", "images per step and process"),
     Flag("width", "TRAIN.width", "HR width in pixels"),
     Flag("height", "TRAIN.height", "HR height in pixels"),
+    Flag("lr_share", "TRAIN.lr_share", "share of the words that are read in their LR picture, not in HR"),
+    Flag("augment", "TRAIN.augment", "how much training pictures are changed: 0 (not at all) to 1"),
     Flag("cache", "TRAIN.cache", "keep resized pictures in memory"),
     Flag("target_cache", "TRAIN.target_cache", "where what frozen networks make of HR is kept"),
     Flag("workers", "TRAIN.workers", "decoding threads, or loader processes with --no-cache"),
@@ -62,6 +68,9 @@ FLAGS = (
     Flag("select_on", "TRAIN.VAL.select_on", "what chooses best.pth; test is the published practice"),
     Flag("vis_dir", "TRAIN.VAL.vis_dir", "name of the run folder", "NAME"),
     Flag("vis", "TRAIN.VAL.vis", "write LR, SR and HR pictures in tests"),
+    Flag("crnn_pretrained", "TRAIN.VAL.crnn_pretrained", "weights of --test_model CRNN", "FILE"),
+    Flag("rec_pretrained", "TRAIN.VAL.rec_pretrained", "weights of --test_model ASTER", "FILE"),
+    Flag("moran_pretrained", "TRAIN.VAL.moran_pretrained", "weights of --test_model MORAN", "FILE"),
     Flag("test_model", "TEST.test_model", "recognisers that score the result, e.g. CRNN,PPOCR", "NAME"),
     Flag("cases", "TEST.cases", "pictures in each gallery of the report"),
     Flag("report_dir", "TEST.report_dir", "where the report goes; default: in the run folder", "DIR"),
@@ -98,6 +107,8 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "MODEL.hd_u": (1, True),
     "MODEL.stu_iter": (1, True),
     "MODEL.prior_dropout": (0, True),
+    "TRAIN.lr_share": (0, True),
+    "TRAIN.augment": (0, True),
     "TRAIN.batch_size": (1, True),
     "TRAIN.width": (8, True),
     "TRAIN.height": (8, True),
@@ -123,6 +134,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
 }
 # Largest allowed value of what is a share.
 HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
+HIGHEST |= {"TRAIN.lr_share": 1.0, "TRAIN.augment": 1.0}
 HIGHEST["TRAIN.seed"] = (1 << 63) - 1  # what every generator takes
 
 # Keys of published configuration files that had no effect there. They are read and named in the log, not refused.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dataset.charset import canonical
+from interface.bootstrap import bootstrap_interval
 from loss.similarity import mse_rgb, psnr_from_mse, ssim
 
 
@@ -64,25 +65,6 @@ def batch_ssim(values: Sequence[float], size: int) -> float:
     """The literature's SSIM: mean over each batch, then the plain mean of the batches."""
     array = np.asarray(values, dtype=np.float64)
     return float(np.mean([array[group].mean() for group in batch_groups(len(array), size)]))
-
-
-def bootstrap_interval(values: Sequence[float], samples: int, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean, by resampling images with replacement.
-
-    Args:
-        values: one number per image; infinite ones make the interval infinite.
-        samples: number of resamples.
-        seed: the result is a function of values, samples and seed.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    means = np.empty(samples)
-    block = max(1, 2_000_000 // max(1, len(array)))  # resamples at a time, so that memory stays bounded
-    for start in range(0, samples, block):
-        count = min(block, samples - start)
-        means[start : start + count] = array[generator.integers(0, len(array), (count, len(array)))].mean(axis=1)
-    means.sort()  # ranks, not interpolated percentiles, which are undefined between infinite values
-    return float(means[math.floor(0.025 * (samples - 1))]), float(means[math.ceil(0.975 * (samples - 1))])
 
 
 def summary(values: Sequence[float], samples: int) -> dict[str, float]:

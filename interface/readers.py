@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 Answer = tuple[str, float]
 """A text of lower-case letters and digits, and the confidence of the whole reading that it was taken from."""
+SIGNS = {"CRNN": "cnn.conv0.", "ASTER": "stn_head.", "MORAN": "MORN."}
+"""How the keys of a recogniser's weights begin, and those of no other."""
+NO_FILE_NEEDED = "--test_model PPOCR needs no file"
 CONFIDENCE_DIGITS = 4  # what is left of float32 after batches of any size
 
 
@@ -55,8 +58,12 @@ def build_readers(names: list[str], config: EasyDict, device: torch.device) -> l
 
     Raises:
         FileNotFoundError: the weights file of one is missing.
+        ValueError: there is no recogniser of that name, or a file does not fit.
     """
     builders = {"CRNN": _crnn, "ASTER": _aster, "MORAN": _moran, "PPOCR": _ppocr}
+    unknown = [name for name in names if name not in builders]
+    if unknown:
+        raise ValueError(f"no recogniser is called {', '.join(unknown)}; there are {', '.join(builders)}")
     return [builders[name](config, device) for name in dict.fromkeys(names)]
 
 
@@ -76,13 +83,10 @@ def _moran(config: EasyDict, device: torch.device) -> Reader:
 
 def _from_file(name: str, network: Any, path: str, key: str, device: torch.device, *, corners: bool = False) -> Reader:
     """A network with the weights at `path`, which `TRAIN.VAL.<key>` names; readings depend on `corners`, too."""
-    state = read_weights(
-        path,
-        option=f"TRAIN.VAL.{key}",
-        purpose=f"--test_model {name}",
-        remedy="--test_model PPOCR needs no file",
-    )
-    load_weights(network, state, path)
+    state = read_weights(path, option=f"--{key}", purpose=f"--test_model {name}", remedy=NO_FILE_NEEDED)
+    others = [other for other, sign in SIGNS.items() if other != name and any(key.startswith(sign) for key in state)]
+    hint = f"These are the weights of {others[0]}." if others else f"--{key} names a file for {name}: rec_pth/README.md"
+    load_weights(network, state, path, hint=hint)
     network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     sha256 = file_sha256(Path(path))
     variant = ", align_corners" if corners else ""

@@ -81,7 +81,7 @@ def write_report(folder: Path, report: Report, pictures: Pictures | None = None,
     report = _plain(report)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"report.{kind}" for kind in ("json", "md", "html")}
-    _write(paths["json"], _json(report) + "\n")
+    _write(paths["json"], to_json(report) + "\n")
     _check_counts(report)
     found = tables(report)
     _write(paths["md"], _markdown(report, found))
@@ -154,6 +154,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value
+
+
+def to_json(report: Report) -> str:
+    """The text of `report.json`: strict JSON, with infinite numbers as "inf" and missing ones as null."""
+    return _json(_plain(report))
 
 
 def _json(value: Any, indent: str = "") -> str:

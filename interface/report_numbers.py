@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from interface.bootstrap import central_interval, redrawn_means
+
 Report = dict[str, Any]
 Interval = tuple[float | None, float | None]
+NO_INTERVAL: Interval = (None, None)
 
 PLAIN, WEIGHTED = "plain mean", "weighted mean"
 UNITS = {
@@ -188,14 +191,15 @@ def _intervals(report: Report, measure: str, reader: str | None, result: str, ba
     of a split there is no interval for it, nor for the averages.
     """
     protocol = report.get("protocol") or {}
-    samples, rng = int(protocol.get("bootstrap_samples") or 1000), np.random.default_rng(protocol.get("seed") or 0)
+    samples, rng = int(protocol.get("bootstrap_samples") or 1000), np.random.default_rng(0)
     pairs = [_paired(split, measure, reader, result, base) for split in all_splits(report).values()]
-    means = [None if pair is None else _redrawn_means(pair, samples, rng) for pair in pairs]
+    means = [None if pair is None else redrawn_means(pair, samples, rng) for pair in pairs]
     known = [mean for mean in means if mean is not None]
     if len(known) < len(means):
-        return [_central(mean) for mean in [*means, None, None]]
+        return [*(NO_INTERVAL if mean is None else central_interval(mean) for mean in means), NO_INTERVAL, NO_INTERVAL]
     sizes = [len(pair) for pair in pairs if pair is not None]
-    return [_central(mean) for mean in [*means, np.mean(known, axis=0), np.average(known, axis=0, weights=sizes)]]
+    both = np.mean(known, axis=0), np.average(known, axis=0, weights=sizes)
+    return [central_interval(mean) for mean in [*known, *both]]
 
 
 def _paired(split: Report, measure: str, reader: str | None, result: str, base: str) -> np.ndarray | None:
@@ -216,18 +220,3 @@ def _paired(split: Report, measure: str, reader: str | None, result: str, base: 
     changes = [difference_of(after, before) for before, after in zip(*scores, strict=True)]
     difference = np.array([math.nan if change is None else change for change in changes])
     return difference if np.isfinite(difference).all() else None
-
-
-def _redrawn_means(values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of `samples` sets of N values drawn from `values` (N,) with replacement, (samples,)."""
-    levels, counts = np.unique(values, return_counts=True)
-    if len(levels) <= 3:  # right or wrong: how often each level is drawn is all that matters, however large N is
-        return rng.multinomial(len(values), counts / len(values), samples) @ levels / len(values)
-    return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
-
-
-def _central(means: np.ndarray | None) -> Interval:
-    if means is None:
-        return None, None
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)

@@ -6,14 +6,10 @@ import json
 import re
 from typing import Any
 
-from interface.report_numbers import Cell, Report, Table, all_splits
+from interface.report_numbers import Cell, Report, Table, all_splits, lookup, readers
 
-ALPHABETS = {
-    "digit": "digits",
-    "lower": "lower-case letters and digits",
-    "upper": "letters and digits",
-    "all": "letters, digits and punctuation",
-}
+BLIND = 5.0  # % of HR pictures; a recogniser that reads fewer has not learned to
+
 LABELS = {
     "arch": "architecture",
     "weights_sha256": "SHA-256 of the weights",
@@ -52,6 +48,8 @@ def _headline(table: Table, column: int, where: str) -> str:
     unit = "points" if table.reader else table.unit
     sentence = f"{start} {result.name}, {table.text(change.value, signed=True)} {unit} against {difference.against}"
     sentence += f" ({where}"
+    if change.low == change.value == change.high == 0:
+        return f"{start} {result.name}, as in {difference.against} ({where})."
     if change.low is not None and change.high is not None:
         sentence += f"; 95 % interval {table.text(change.low, signed=True)} to {table.text(change.high, signed=True)}"
         if change.low <= 0 <= change.high:
@@ -71,6 +69,14 @@ def warnings_of(report: Report) -> list[str]:
     for name, split in all_splits(report).items():
         if split.get("skipped"):
             found.append(f"{split['skipped']} unreadable images of {name} were skipped; no score counts them.")
+    for reader in readers(report):
+        known = [lookup(split, "accuracy", "hr", reader).value for split in all_splits(report).values()]
+        read = [value for value in known if value is not None]
+        if read and max(read) < BLIND:
+            found.append(
+                f"{reader} reads {max(read):.1f} % of the HR pictures at best: these weights cannot read, so what they "
+                "make of SR means nothing."
+            )
     found += [_deviation(anchor) for anchor in report.get("anchors") or () if not anchor["fits"]]
     return [text.strip() for text in found]
 
@@ -130,12 +136,10 @@ def facts(report: Report) -> list[tuple[str, list[tuple[str, str]]]]:
 def method_notes(report: Report) -> list[str]:
     """Say how the numbers were made, one paragraph each."""
     protocol = report.get("protocol") or {}
-    kind = str(protocol.get("voc") or "lower")
-    alphabet = ALPHABETS.get(kind, f'the alphabet "{kind}"')
     samples, batch = protocol.get("bootstrap_samples") or 1000, protocol.get("psnr_batch_size")
     notes = [
-        f"Accuracy: label and reading are filtered to {alphabet}, then the whole word must be equal. An empty reading "
-        "of an empty label counts as right. No image is left out for its label.",
+        "Accuracy: label and reading are filtered to lower-case letters and digits, then the whole word must be equal. "
+        "An empty reading of an empty label counts as right. No image is left out for its label.",
         "Character accuracy: 1 - edit distance over the length of the longer of label and reading, both filtered "
         "likewise; the mean over words.",
         f"Intervals: 95 % percentile bootstrap, {samples} samples drawn over the images of a split. They tell how "

@@ -14,7 +14,18 @@ from interface.checkpoint import (
     read_any,
     verified,
 )
-from interface.config import FREE, Settings, check, coerce, flatten, put, resumed_config, switch_arch
+from interface.config import (
+    FREE,
+    Settings,
+    arch_file,
+    arch_names,
+    check,
+    coerce,
+    flatten,
+    put,
+    resumed_config,
+    switch_arch,
+)
 from interface.systems.base import System
 from model.registry import identify
 
@@ -24,8 +35,8 @@ LAST, BEST = "last.pth", "best.pth"
 # Options that decide which tensors a checkpoint holds and what they mean.
 SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
 IDENTITY = tuple(
-    "arch MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter MODEL.sr_share "
-    "MODEL.tpg_share TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
+    "arch MODEL.charset MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
+    "MODEL.sr_share MODEL.tpg_share TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
 )
 
 
@@ -120,6 +131,7 @@ def _open(settings: Settings, name: str) -> Resume:
         loaded = read_any(path)
         if isinstance(loaded, dict) and DIGEST in loaded:
             resume = Resume(path, _complete(verified(loaded, path), path))
+            _refuse_network(settings, loaded["config"].get("arch"), path)
             _adopt_options(settings, resume)
             return resume
     _recognise(settings, path)
@@ -134,8 +146,15 @@ def _recognise(settings: Settings, path: Path) -> None:
     file = published_files(path, "model_best_acc", 1)[0]
     asked, found = settings.config.arch, identify(clean_state(read_any(file), str(file)))
     if found is not None and found != asked:
+        _refuse_network(settings, found, file)
         log.warning("by its keys %s holds the network %s, so that is used, not --arch %s", file, found, asked)
         switch_arch(settings, found)
+
+
+def _refuse_network(settings: Settings, arch: str, path: Path) -> None:
+    """Super-resolution and recognition have different options, so which of the two it is must be known before."""
+    if arch in arch_names() and arch_file(arch)[0] != settings.interface:
+        raise CheckpointError(f"{path} holds the network {arch}; give --arch {arch}")
 
 
 # What a checkpoint of a run holds; a digest proves that a file is whole, not that it comes from here.

@@ -40,7 +40,6 @@ PHOTO_SIZES: dict[str, Size | None] = {
     "CRNN": (100, 32),  # https://arxiv.org/abs/1507.05717
     "MORAN": (100, 32),  # https://arxiv.org/abs/1901.03003
     "ASTER": (256, 64),  # https://doi.org/10.1109/TPAMI.2018.2848939
-    "SVTR": (128, 32),  # of its converted weights, see model/recognizer/svtr.py
     "PPOCR": None,
 }
 USUAL_PHOTO_SIZE: Size = (128, 32)
@@ -75,8 +74,10 @@ def takes(system: System, size: Size, *, channels: int, scale: int, device: torc
     try:
         with torch.inference_mode():
             result = system.super_resolve(torch.zeros(2, channels, height, width, device=device))
+    except torch.OutOfMemoryError:
+        raise
     except (ValueError, RuntimeError, IndexError, AssertionError) as error:
-        log.debug("%s is not taken: %s", size_name(size), error)
+        log.info("the network does not take pictures of %s: %s", size_name(size), error)
         return False
     return tuple(result.shape[-2:]) == (scale * height, scale * width)
 
@@ -204,7 +205,7 @@ class StrProtocol:
             for row in self.rows:
                 known = kept.get((reader.name, row))
                 read = {record["index"]: record["readings"][reader.name, row] for record in records}
-                if known is not None and not read.keys() <= known.keys():
+                if self.rank == 0 and known is not None and not read.keys() <= known.keys():
                     cache.store(reader, fingerprint, places[reader.name, row], {**known, **read})
         return {
             "path": str(data.path),

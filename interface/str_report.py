@@ -11,7 +11,7 @@ from pathlib import Path
 
 from interface.checkpoint import write_atomically, write_text
 from interface.evaluation import BICUBIC, LR, averages
-from interface.report import _json as to_json
+from interface.report import to_json
 from interface.report_numbers import PLAIN, WEIGHTED, Cell, Report, all_splits, difference_of, lookup, readers
 from interface.report_text import facts, visible, warnings_of
 from interface.run_folder import free_folder
@@ -28,6 +28,7 @@ class Line:
     name: str
     cells: list[Cell]
     signed: bool = False
+    kind: str = ""
 
 
 def sizes_of(report: Report) -> list[str]:
@@ -53,7 +54,8 @@ def lines_of(report: Report, reader: str, source: Report) -> list[Line]:
     for kind in kinds:
         photo = lookup(source, "accuracy", PHOTO, reader) if kind == LR else Cell()
         cells = [lookup(source, "accuracy", f"{kind}_{size}", reader) for size in sizes]
-        lines.append(Line(NAMES[kind], [photo, *cells]))
+        name = f"bicubic x{report['protocol']['scale']}" if kind == BICUBIC else NAMES[kind]
+        lines.append(Line(name, [photo, *cells], kind=kind))
     if SR in kinds:
         known = (source.get("difference") or {}).get(reader)
         if known:
@@ -204,7 +206,7 @@ def draw(path: Path, report: Report) -> None:
 
     ((name, entry),) = all_splits(report).items()
     sizes, people = sizes_of(report), readers(report)
-    colours = {NAMES[LR]: "0.6", NAMES[BICUBIC]: "tab:blue", NAMES[SR]: "tab:red"}
+    styles = {LR: ("0.6", "s", -0.04), BICUBIC: ("tab:blue", "o", 0.0), SR: ("tab:red", "^", 0.04)}  # beside each other
     with mpl.rc_context({"svg.hashsalt": "accuracy", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(4.5 * len(people), 3.4), layout="constrained")
         for panel, reader in zip(figure.subplots(1, len(people), squeeze=False)[0], people, strict=True):
@@ -217,9 +219,12 @@ def draw(path: Path, report: Report) -> None:
                 values = [cell.value or 0.0 for cell in cells]
                 low = [max(0.0, value - (cell.low or 0.0)) for value, cell in zip(values, cells, strict=True)]
                 high = [max(0.0, (cell.high or 0.0) - value) for value, cell in zip(values, cells, strict=True)]
-                panel.errorbar(sizes, values, (low, high), color=colours[line.name], label=line.name, capsize=2)
+                colour, marker, aside = styles[line.kind]
+                places = [place + aside for place in range(len(sizes))]
+                panel.errorbar(places, values, (low, high), color=colour, marker=marker, label=line.name, capsize=2)
             title = f"{name}, read by {reader}".replace("$", r"\$")  # which would begin a formula
             panel.set(title=title, ylim=(0, 102), xlabel="reduced to", ylabel="accuracy in %")
+            panel.set_xticks(range(len(sizes)), sizes)
             panel.grid(axis="y", color="0.9")
-            panel.legend(frameon=False)
+            panel.legend(frameon=False, loc="lower left")
         write_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))

@@ -1,7 +1,7 @@
 """The list of networks: a builder decorated with `register_model` is known by its function name (`--arch`).
 
-Adding a network is one file in this folder. The files are imported when somebody first asks for a name, so that
-`import model` costs nothing.
+Adding a network is one file in this folder, a recogniser one in `recognizer/`. The files are imported when somebody
+first asks for a name, so that `import model` costs nothing.
 """
 
 import difflib
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch takes a second to import, and a name can be looked up
 
 Builder = Callable[..., "nn.Module"]
 
+SUPER_RESOLUTION, RECOGNITION = "super_resolution", "recognition"
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -32,6 +34,8 @@ class ModelSpec:
     paper: str
     signature: tuple[str, ...] = ()
     """Patterns that tell this network by its state keys, see `register_model`."""
+    task: str = SUPER_RESOLUTION
+    """What it is for: "super_resolution" or "recognition"."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -44,7 +48,11 @@ _scanned = False
 
 
 def register_model(
-    *, system: str = "plain", paper: str = "", signature: str | tuple[str, ...] = ()
+    *,
+    system: str = "plain",
+    paper: str = "",
+    signature: str | tuple[str, ...] = (),
+    task: str = SUPER_RESOLUTION,
 ) -> Callable[[Builder], Builder]:
     """Decorate a builder: its `__name__` becomes a model name.
 
@@ -54,6 +62,7 @@ def register_model(
         signature: a regular expression that a state key of this network matches (`re.search`) and no key of another
             network does. Where none does it alone, several, each of which a key matches; one that begins with "!" must
             match no key, for networks whose keys are a part of another's.
+        task: "super_resolution", or "recognition" for what reads text.
 
     Raises:
         ValueError: the name is taken.
@@ -67,16 +76,16 @@ def register_model(
                 f"model {name!r} of {builder.__module__} is already registered by {taken}; rename one of the builders"
             )
         patterns = (signature,) if isinstance(signature, str) else signature
-        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper, signature=patterns)
+        _SPECS[name] = ModelSpec(name=name, builder=builder, system=system, paper=paper, signature=patterns, task=task)
         return builder
 
     return register
 
 
-def list_models() -> list[str]:
-    """Return the sorted names of all networks."""
+def list_models(task: str = SUPER_RESOLUTION) -> list[str]:
+    """Return the sorted names of all networks for a task, "super_resolution" or "recognition"."""
     _scan()
-    return sorted(_SPECS)
+    return sorted(name for name, spec in _SPECS.items() if spec.task == task)
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -153,12 +162,13 @@ def _keywords(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _scan() -> None:
-    """Import every module beside this one, which registers its builders."""
+    """Import every module beside this one and in `recognizer/`, which registers their builders."""
     global _scanned  # noqa: PLW0603 (the registry is the one mutable global)
     if _scanned:
         return
     here = Path(__file__)
-    for module in pkgutil.iter_modules([str(here.parent)]):
-        if not module.ispkg and module.name != here.stem:
-            importlib.import_module(f"{__package__}.{module.name}")
+    for package, folder in ((__package__, here.parent), (f"{__package__}.recognizer", here.parent / "recognizer")):
+        for module in pkgutil.iter_modules([str(folder)]):
+            if not module.ispkg and (package, module.name) != (__package__, here.stem):
+                importlib.import_module(f"{package}.{module.name}")
     _scanned = True

@@ -34,23 +34,6 @@ class LeftOut(ValueError):
         self.kind = kind
 
 
-def find_list(args: argparse.Namespace) -> tuple[Path, Path]:
-    """(folder of pictures, list of labels) as the options name them.
-
-    Raises:
-        ValueError: one of them is not there.
-    """
-    from dataset.listing import GT_FORMATS
-
-    if args.images and not args.images.is_dir():
-        raise ValueError(f"--images {args.images}: no such folder")
-    places = [args.gt, args.images / args.gt] if args.images else [args.gt]
-    gt = next((place for place in places if place.is_file()), None)
-    if gt is None:
-        raise ValueError(f"--gt {args.gt}: no such file; it is the list of labels: {GT_FORMATS}")
-    return args.images or gt.parent, gt
-
-
 def read_sample(entry: Entry, images: Path, gt: Path) -> dict[str, bytes | str]:
     """What `StrWriter.add_photo` takes, for one line of the list.
 
@@ -74,11 +57,11 @@ def read_sample(entry: Entry, images: Path, gt: Path) -> dict[str, bytes | str]:
 
 def build(args: argparse.Namespace) -> None:
     """Write the LMDB; with --expect, nothing is written unless the number of samples fits."""
-    from dataset.listing import read_list
+    from dataset.listing import find_list, read_list
     from dataset.str_sets import StrWriter, check_count, expected, find_benchmark
 
     benchmark = expected(args.expect) if args.expect else find_benchmark(args.out.absolute().name)
-    images, gt = find_list(args)
+    images, gt = find_list(args.images, args.gt)
     entries = read_list(gt)
     left_out: list[LeftOut] = []
     with StrWriter(args.out) as writer:
@@ -109,7 +92,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="build_str_lmdb.py", description=__doc__, formatter_class=raw)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; nothing is overwritten")
     parser.add_argument("--images", type=Path, help="folder of pictures (default: that of the list)")
-    parser.add_argument("--gt", type=Path, default=Path("gt.txt"), help=f"list of labels, UTF-8: {GT_FORMATS} (gt.txt)")
+    parser.add_argument("--gt", type=Path, help=f"list of labels, UTF-8: {GT_FORMATS} (gt.txt in --images)")
     parser.add_argument("--expect", default="", metavar="NAME", help="benchmark or variant it must be: IC13, IC13_857")
     parser.add_argument("--strict", action="store_true", help="write nothing if any sample has to be left out")
     return parser.parse_args(argv)

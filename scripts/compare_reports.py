@@ -11,6 +11,7 @@ McNemar's: how likely such an uneven count is if both read equally well.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,12 @@ def cells(found: Difference) -> list[str]:
     scale, digits = (100.0, 1) if share else (1.0, 4 if found.measure == "ssim" else 2)
 
     def number(value: float, sign: str = "") -> str:
-        return f"{scale * value:{sign}.{digits}f}"
+        return "-" if math.isnan(value) else f"{scale * value:{sign}.{digits}f}"
 
-    interval = f"{number(found.low, '+')} to {number(found.high, '+')}"
+    known = not (math.isnan(found.low) or math.isnan(found.high) or math.isnan(found.change))
+    interval = f"{number(found.low, '+')} to {number(found.high, '+')}" if known else "-"
     test = [str(found.only_a), str(found.only_b), f"{found.p:.2g}"] if found.p is not None else ["", "", ""]
-    difference = number(found.b - found.a, "+")
+    difference = number(found.change, "+")
     return [found.split, found.measure, number(found.a), number(found.b), difference, interval, *test]
 
 
@@ -64,11 +66,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.samples < 10:
             raise CompareError(f"--samples {args.samples}: give 10 or more")
-        found = compare(load_report(args.a), load_report(args.b), row=args.row, samples=args.samples)
+        reports = load_report(args.a), load_report(args.b)
+        found = compare(*reports, row=args.row, samples=args.samples)
     except CompareError as error:
         print(f"compare_reports.py: {error}", file=sys.stderr)
         return 2
     print(f"A: {args.a}\nB: {args.b}\n")
+    one, other = (set(report["splits"]) for report in reports)
+    if one ^ other:
+        print(f"Left out, as only one of them has it: {', '.join(sorted(one ^ other))}\n")
     print(aligned([HEADER, *(cells(difference) for difference in found)]))
     return 0
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+SYNTHTEXT = "https://www.robots.ox.ac.uk/~vgg/data/scenetext/"
 QUALITY = 95  # of the JPEG files
 
 
@@ -58,6 +59,11 @@ def read_gt(path: Path) -> Iterator[Picture]:
         raise ValueError(
             f"--gt_path {path}: not SynthText's gt.mat, a MATLAB 5 file with imnames, wordBB and txt ({error!r})"
         ) from error
+    if not len(names) == len(boxes) == len(texts):
+        raise ValueError(
+            f"--gt_path {path}: {len(names)} names, {len(boxes)} lists of boxes and {len(texts)} of words; one of each "
+            "was expected for every picture, so the file is damaged: fetch it again"
+        )
     for name, corners, text in zip(names, boxes, texts, strict=True):
         several = corners if corners.ndim == 3 else corners[:, :, None]
         yield Picture(str(name[0]), several, split_words(str(line) for line in text))
@@ -68,6 +74,7 @@ def crop(picture: Picture, args: argparse.Namespace, counts: Counter[str]) -> li
     from PIL import Image
 
     from dataset.synthtext import without_punctuation, word_box
+    from dataset.transforms import decode_image
 
     if picture.corners.shape[2] != len(picture.words):
         counts["words of pictures with another number of boxes"] += len(picture.words)
@@ -77,25 +84,29 @@ def crop(picture: Picture, args: argparse.Namespace, counts: Counter[str]) -> li
         counts["words of pictures outside of the data set"] += len(picture.words)
         return []
     image, entries = None, []
-    for number, word in enumerate(picture.words):
-        stem = f"{place.parent.name}_{place.name.split('.')[0]}_{number}_{without_punctuation(word)}"
-        relative = Path("syntxt_crop") / place.parent / f"{stem}.jpg"
-        target = args.out_path / relative
-        if not target.is_file():
-            try:
-                image = image or Image.open(args.syntxt_path / place).convert("RGB")
-            except (OSError, ValueError):
-                counts["words of pictures that cannot be read"] += len(picture.words) - number
-                break
-            box = word_box(picture.corners[:, :, number], image.height, image.width)
-            if box.width < max(1, args.smallest[0]) or box.height < max(1, args.smallest[1]):
+    try:
+        with Image.open(args.syntxt_path / place) as header:  # not decoded: a resumed run needs the size alone
+            width, height = header.size
+        for number, word in enumerate(picture.words):
+            box = word_box(picture.corners[:, :, number], height, width)
+            if box.width < args.smallest[0] or box.height < args.smallest[1]:
                 counts["words smaller than --smallest"] += 1
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(".partial")
-            image.crop((box.left, box.top, box.right, box.bottom)).save(partial, "JPEG", quality=QUALITY)
-            partial.replace(target)
-        entries.append((relative.as_posix(), word))
+            if word.split() != [word]:
+                counts["words with white space in them"] += 1
+                continue
+            stem = f"{place.parent.name}_{place.name.split('.')[0]}_{number}_{without_punctuation(word)}"
+            relative = Path("syntxt_crop") / place.parent / f"{stem}.jpg"
+            target = args.out_path / relative
+            if not target.is_file():
+                image = image or decode_image((args.syntxt_path / place).read_bytes())
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = target.with_suffix(".partial")
+                image.crop((box.left, box.top, box.right, box.bottom)).save(partial, "JPEG", quality=QUALITY)
+                partial.replace(target)
+            entries.append((relative.as_posix(), word))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        counts["pictures that cannot be read"] += 1
     return entries
 
 
@@ -107,8 +118,10 @@ def crop_all(args: argparse.Namespace) -> Counter[str]:
     """
     from tqdm import tqdm
 
+    if min(args.smallest) < 1:
+        raise ValueError(f"--smallest {args.smallest[0]} {args.smallest[1]}: width and height of at least 1 pixel")
     if not args.gt_path.is_file():
-        raise ValueError(f"--gt_path {args.gt_path}: no such file; it is gt.mat of SynthText")
+        raise ValueError(f"--gt_path {args.gt_path}: no such file; it comes with SynthText: {SYNTHTEXT}")
     if not args.syntxt_path.is_dir():
         raise ValueError(f"--syntxt_path {args.syntxt_path}: no such folder; it holds SynthText's folders 1, 2, ...")
     listing = args.out_path / "gt.txt"

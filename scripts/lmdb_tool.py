@@ -85,21 +85,6 @@ def progress(items: Iterable[Any], total: int) -> Iterable[Any]:
     return tqdm(items, total=total, unit="sample", disable=None, leave=False)
 
 
-def find_list(args: argparse.Namespace) -> tuple[Path, Path]:
-    """(folder of pictures, list of labels) as the options name them."""
-    from dataset.listing import GT_FORMATS
-
-    if args.images and not args.images.is_dir():
-        raise UserError(f"--images {args.images}: no such folder")
-    places = [args.gt, args.images / args.gt] if args.images else [args.gt]
-    gt = next((place for place in places if place.is_file()), None)
-    if gt is None:
-        raise UserError(f"--gt {args.gt}: no such file; it is the list of labels: {GT_FORMATS}")
-    if args.lr_dir and not args.lr_dir.is_dir():
-        raise UserError(f"--lr_dir {args.lr_dir}: no such folder")
-    return args.images or gt.parent, gt
-
-
 def find_lr(lr_dir: Path, name: Path) -> Path | None:
     """The LR picture of the same relative name; its file format, and so its suffix, may be another one."""
     same = lr_dir / name
@@ -185,14 +170,16 @@ def read_sample(entry: "Entry", number: int, images: Path, gt: Path, args: argpa
 
 def build(args: argparse.Namespace) -> int:
     """Write an LMDB from files."""
-    from dataset.listing import read_list
+    from dataset.listing import find_list, read_list
     from dataset.textzoom import TextZoomWriter
 
     if args.seed is not None and args.degrade in (None, BICUBIC):
         raise UserError("--seed has no effect here; it belongs to --degrade easy, medium, hard or mixed")
     if args.seed is not None and args.seed < 0:
         raise UserError(f"--seed {args.seed}: must be 0 or more")
-    images, gt = find_list(args)
+    if args.lr_dir and not args.lr_dir.is_dir():
+        raise UserError(f"--lr_dir {args.lr_dir}: no such folder")
+    images, gt = find_list(args.images, args.gt)
     writer = TextZoomWriter(args.out)
     entries = read_list(gt)
     account = Account()
@@ -536,7 +523,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, Callable[[argpars
     sub = commands.add_parser("build", help=about, description=about + "; pictures are stored as they are.")
     sub.add_argument("out", type=Path, metavar="OUT", help="folder to write; nothing is overwritten")
     sub.add_argument("--images", type=Path, help="folder of HR pictures (default: that of the list)")
-    sub.add_argument("--gt", type=Path, default=Path("gt.txt"), help=f"list of labels, UTF-8: {GT_FORMATS} (gt.txt)")
+    sub.add_argument("--gt", type=Path, help=f"list of labels, UTF-8: {GT_FORMATS} (gt.txt in --images)")
     where = sub.add_mutually_exclusive_group(required=True)
     where.add_argument("--lr_dir", type=Path, help="folder of LR pictures of the same relative names")
     where.add_argument(

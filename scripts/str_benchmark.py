@@ -5,7 +5,8 @@
 
 Data sets are LMDBs with image-%09d and label-%09d, or folders of such LMDBs (scripts/build_str_lmdb.py makes them).
 All options of `main.py --go_test` are taken as well: --arch, --resume, --test_model, --batch_size, --report_dir, ...
-`main.py --go_test` with such data sets does the same, without the options of this script.
+`main.py --go_test` with such data sets does the same with a system, without the options of this script; its
+`--arch bicubic` enlarges as other systems do, x2.
 Without --arch and --resume there is no system, and bicubic enlargement is x4, as in the published table.
 
 Writes report.md, and for each benchmark a folder with report.json (all readings) and accuracy.svg. How pictures are
@@ -22,6 +23,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALLEST, LARGEST = 4, 1024  # pixels of a side
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -33,7 +35,12 @@ def size_of(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; give width x height in pixels, e.g. 32x8")
-    return int(found[1]), int(found[2])
+    width, height = int(found[1]), int(found[2])
+    if height > width or height < SMALLEST or width > LARGEST:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no size of a word: width x height, wider than high, {SMALLEST} to {LARGEST} pixels, e.g. 64x16"
+        )
+    return width, height
 
 
 def count_of(text: str) -> int:
@@ -73,10 +80,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> None:
     Raises:
         ValueError: an option or a data set cannot be used.
     """
-    from interface.config import load_settings, switch_arch
+    from interface.config import SUPER_RESOLUTION, load_settings, switch_arch
     from interface.evaluation import BICUBIC
 
     settings = load_settings(["--go_test", *rest])
+    if settings.interface != SUPER_RESOLUTION:
+        raise ValueError(f"{settings.config.arch} is a recogniser; test it with main.py --go_test, or name a system")
     if not {"TEST.test_data_dir", "TRAIN.VAL.val_data_dir"} & settings.given:
         raise ValueError("name the benchmarks with --test_data_dir: STR LMDBs, or folders of them")
     system = "arch" in settings.given or bool(settings.config.TRAIN.resume)

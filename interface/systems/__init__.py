@@ -5,9 +5,10 @@ from easydict import EasyDict
 from interface.systems.base import System
 from interface.systems.clues import Clues
 from interface.systems.plain import Plain
+from interface.systems.recognizers import CtcRecognizer
 from model import model_spec
 
-SYSTEMS: dict[str, type[System]] = {"plain": Plain, "clues": Clues}
+SYSTEMS: dict[str, type[System]] = {"plain": Plain, "clues": Clues, "recognizer_ctc": CtcRecognizer}
 
 
 def build_system(config: EasyDict, *, training: bool, pretrained: bool = True) -> System:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.recognizer.attention_decoder import AttentionDecoder, Spelling
-from model.recognizer.reading import Reading
+from model.recognizer.gray import check_rgb
+from model.recognizer.reading import Reading, check_charset
 
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation
 SPECIAL = ("end", "padding", "unknown")  # the classes after those of the characters
@@ -54,8 +55,7 @@ class ASTER(nn.Module):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        if len(set(charset)) != len(charset):
-            raise ValueError(f"charset {charset!r} has a character twice; each is a class of its own")
+        check_charset(charset)
         self.charset = charset
         self.num_classes = len(charset) + len(SPECIAL)
         self.end, self.padding, self.unknown = range(len(charset), self.num_classes)
@@ -80,8 +80,7 @@ class ASTER(nn.Module):
         Raises:
             ValueError: the images have fewer than three channels.
         """
-        if images.ndim != 4 or images.shape[1] < 3:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (N, C, H, W), the first 3 channels RGB")
+        check_rgb(images)
         return images[:, :3] * 2 - 1
 
     def forward(self, x: Tensor) -> Tensor:

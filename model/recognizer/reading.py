@@ -3,6 +3,17 @@
 from dataclasses import dataclass
 
 
+def check_charset(charset: str) -> None:
+    """Refuse a charset in which a character stands twice, as each is a class of its own.
+
+    Raises:
+        ValueError: there is one.
+    """
+    twice = sorted({character for character in charset if charset.count(character) > 1})
+    if twice:
+        raise ValueError(f"charset {charset!r} has {''.join(twice)!r} twice; each character is a class of its own")
+
+
 @dataclass(frozen=True)
 class Reading:
     """One word with its confidence.

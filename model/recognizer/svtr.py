@@ -18,7 +18,8 @@ from torchvision.ops import stochastic_depth
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.recognizer.crnn import ALPHANUMERIC
 from model.recognizer.ctc import ctc_readings, spell
-from model.recognizer.reading import Reading
+from model.recognizer.gray import check_rgb
+from model.recognizer.reading import Reading, check_charset
 
 IMAGE_SIZE, POINTS_SIZE, RECTIFIED_SIZE = (32, 128), (32, 64), (32, 100)  # (H, W)
 WINDOW = (7, 11)  # cells, rows and columns, that local attention sees
@@ -59,6 +60,7 @@ class SVTR(nn.Module):
         align_corners: bool = True,
     ) -> None:
         super().__init__()
+        check_charset(charset)
         self.charset = charset
         self.transform = Rectifier(align_corners=align_corners)
         self.backbone = Backbone(drop_path=drop_path, dropout=dropout)
@@ -72,8 +74,7 @@ class SVTR(nn.Module):
         Raises:
             ValueError: the images have fewer than three channels.
         """
-        if images.ndim != 4 or images.shape[1] < 3:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (N, C, H, W), the first 3 channels RGB")
+        check_rgb(images)
         if images.shape[2:] == IMAGE_SIZE:
             return images[:, :3]
         return F.interpolate(images[:, :3], IMAGE_SIZE, mode="bicubic", align_corners=True)

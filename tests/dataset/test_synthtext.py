@@ -105,7 +105,7 @@ def test_small_words_and_damaged_pictures_are_left_out_and_counted(script, synth
     assert script.main(arguments(folder, tmp_path / "out", "--smallest", "30", "20")) == 0
     assert "wrote 1 words" in (said := capsys.readouterr().out)
     assert "1 words smaller than --smallest" in said
-    assert "1 words of pictures that cannot be read" in said
+    assert "1 pictures that cannot be read" in said
     content["txt"][0][0] = np.array(["one"])
     assert script.main(arguments(folder, tmp_path / "none")) == 2
     assert "not one word was taken" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 
@@ -45,6 +46,10 @@ def test_mcnemar_of_thousands_of_words():
     assert mcnemar(3000, 3200) == pytest.approx(0.0115, abs=5e-4)  # normal approximation with continuity: 0.0115
 
 
+def test_mcnemar_of_many_words_is_quick():
+    assert mcnemar(20_000, 20_050) == pytest.approx(0.806, abs=2e-3)  # normal approximation: z = 49 / sqrt(40050)
+
+
 def test_differences_by_hand():
     one = report(["cafe", "open", "no", "no"], [20.0, 21.0, 22.0, 23.0])
     other = report(["cafe", "no", "exit", "sale"], [21.0, 22.0, 23.0, 24.0])
@@ -63,14 +68,41 @@ def test_the_result_is_that_of_the_last_stage_of_each():
     assert compare(one, other)[0].b == 0.5
     assert compare(one, other, row="bicubic")[0].b == 0.0
     assert [found.measure for found in compare(one, other, row="lr")] == ["accuracy PPOCR"]
-    with pytest.raises(CompareError, match="no row 'sr_9'; there are bicubic, sr_1"):
+    with pytest.raises(CompareError, match="no row 'sr_9'; there are lr, bicubic, sr_1, hr"):
         compare(one, other, row="sr_9")
 
 
 def test_equal_pictures_have_infinite_psnr_and_no_difference():
     both = report(["cafe"] * 4, ["inf", 20.0, 20.0, 20.0])
     psnr = compare(both, both)[1]
-    assert (psnr.low, psnr.high) == (0.0, 0.0)
+    assert (psnr.change, psnr.low, psnr.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_missing_number_is_no_crash_and_no_number(tmp_path):
+    one, other = report(["cafe"] * 4, [20.0] * 4), report(["cafe"] * 4, ["inf", 21.0, 21.0, 21.0])
+    one["splits"]["easy"]["per_image"]["psnr"]["sr_1"][0] = None
+    for part in (one, other):
+        part["splits"]["easy"]["per_image"]["ssim"] = {}
+    psnr = compare(one, other)[1]
+    assert math.isnan(psnr.change)
+    for name, content in (("a", one), ("b", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    command = [sys.executable, str(ROOT / "scripts" / "compare_reports.py"), "a.json", "b.json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert next(line for line in done.stdout.splitlines() if "psnr" in line).split()[-2:] == ["-", "-"]
+
+
+def test_a_report_without_results_asks_for_a_row():
+    photos = report(["cafe"] * 4, [20.0] * 4)
+    images = photos["splits"]["easy"]["per_image"]
+    images["psnr"], images["ssim"] = {}, {}
+    images["readings"] = {"PPOCR": {"photo": ["cafe"] * 4, "bicubic_32x8": ["no"] * 4, "sr_32x8": ["no"] * 4}}
+    with pytest.raises(CompareError, match=r"--row; there are photo, bicubic_32x8, sr_32x8"):
+        compare(photos, photos)
+    with pytest.raises(CompareError, match=r"no row 'sr_1'; there are photo, bicubic_32x8, sr_32x8"):
+        compare(photos, photos, row="sr_1")
+    assert compare(photos, photos, row="photo")[0].change == 0.0
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():

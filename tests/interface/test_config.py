@@ -12,18 +12,25 @@ from interface.config import (
     FLAGS,
     HIGHEST,
     LOWEST,
+    RECOGNITION,
     RETIRED_FLAGS,
+    SUPER_RESOLUTION,
     ConfigError,
+    arch_file,
     coerce,
     flatten,
     get,
     load_settings,
     merge,
     read_yaml,
+    schema_path,
     to_yaml,
 )
 
 KNOWN = dict(flatten(read_yaml(DEFAULTS)))
+SCHEMAS = {name: dict(flatten(read_yaml(schema_path(name)))) for name in (SUPER_RESOLUTION, RECOGNITION)}
+EVERY = {**SCHEMAS[RECOGNITION], **KNOWN}
+BASE = {SUPER_RESOLUTION: [], RECOGNITION: ["--arch", "crnn", "--train_data_dir", "words"]}
 
 SINGLE_STAGE = (
     "--arch rtsrn --test_model CRNN --batch_size 48 --STN --sr_share --gradient --use_distill --stu_iter 1 "
@@ -240,27 +247,27 @@ def test_a_wrong_flag_is_refused_by_name(arguments, words):
 @pytest.mark.parametrize("key", LOWEST)
 def test_lower_limits(key):
     low, allowed = LOWEST[key]
-    kind = type(KNOWN[key])
+    kind = type(EVERY[key])
     if allowed:
-        assert coerce(key, kind(low), KNOWN[key], "here") == low
+        assert coerce(key, kind(low), EVERY[key], "here") == low
     else:
         with pytest.raises(ConfigError, match="must be more than"):
-            coerce(key, kind(low), KNOWN[key], "here")
+            coerce(key, kind(low), EVERY[key], "here")
     with pytest.raises(ConfigError, match="must be"):
-        coerce(key, kind(low - 1), KNOWN[key], "here")
+        coerce(key, kind(low - 1), EVERY[key], "here")
 
 
 @pytest.mark.parametrize("key", HIGHEST)
 def test_upper_limits(key):
-    kind = type(KNOWN[key])
-    assert coerce(key, kind(HIGHEST[key]), KNOWN[key], "here") == HIGHEST[key]
+    kind = type(EVERY[key])
+    assert coerce(key, kind(HIGHEST[key]), EVERY[key], "here") == HIGHEST[key]
     with pytest.raises(ConfigError, match="must be at most"):
-        coerce(key, kind(HIGHEST[key] + 1), KNOWN[key], "here")
+        coerce(key, kind(HIGHEST[key] + 1), EVERY[key], "here")
 
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_choices(key):
-    default = KNOWN[key]
+    default = EVERY[key]
     for choice in CHOICES[key]:
         value = [choice] if isinstance(default, list) else choice
         assert coerce(key, value, default, "here") == value
@@ -271,7 +278,7 @@ def test_choices(key):
 
 
 def test_limits_and_choices_name_keys_that_exist():
-    assert {*LOWEST, *HIGHEST, *CHOICES} <= set(KNOWN)
+    assert {*LOWEST, *HIGHEST, *CHOICES} <= set(EVERY)
 
 
 # Keys.
@@ -329,14 +336,15 @@ def test_retired_names_are_not_in_use():
 
 
 def test_every_flag_sets_an_existing_key_and_every_name_is_used_once():
-    assert {flag.path for flag in FLAGS} <= set(KNOWN)
+    assert {flag.path for flag in FLAGS} <= set(EVERY)
     for attribute in ("name", "path"):
         names = [getattr(flag, attribute) for flag in FLAGS]
         assert len(set(names)) == len(names)
 
 
-def test_every_flag_named_in_the_defaults_exists_and_sets_the_key_beside_it():
-    for line in DEFAULTS.read_text().splitlines():
+@pytest.mark.parametrize("interface", SCHEMAS)
+def test_every_flag_named_in_the_defaults_exists_and_sets_the_key_beside_it(interface):
+    for line in schema_path(interface).read_text().splitlines():
         comment = line.partition("#")[2].split()
         if comment and comment[-1].startswith("--") and not line.startswith("#"):
             key = line.split(":")[0].strip()
@@ -344,10 +352,15 @@ def test_every_flag_named_in_the_defaults_exists_and_sets_the_key_beside_it():
             assert flag.path.split(".")[-1] == key or flag.path == "LOSS.text_focus"
 
 
+@pytest.mark.parametrize("interface", SCHEMAS)
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_every_flag_changes_its_key_and_no_other(flag):
-    default = KNOWN[flag.path]
-    base = dict(flatten(settings().config))
+def test_every_flag_changes_its_key_and_no_other(flag, interface):
+    if flag.path not in SCHEMAS[interface] or (
+        interface == RECOGNITION and flag.path in ("arch", "TRAIN.train_data_dir")
+    ):
+        return
+    default, given = SCHEMAS[interface][flag.path], BASE[interface]
+    base = dict(flatten(settings(*given).config))
     expected: Any
     if isinstance(default, bool):
         arguments, expected = [f"--{'no-' if base[flag.path] else ''}{flag.name}"], not base[flag.path]
@@ -356,15 +369,15 @@ def test_every_flag_changes_its_key_and_no_other(flag):
     elif isinstance(default, float):
         arguments, expected = [f"--{flag.name}", str(default / 2)], default / 2
     elif flag.path in CHOICES:
-        value = CHOICES[flag.path][-1] if flag.path != "TEST.test_model" else "CRNN"
+        value = next((choice for choice in CHOICES[flag.path] if choice not in default), default)
         arguments, expected = [f"--{flag.name}", value], [value] if isinstance(default, list) else value
     else:
         text = {"TRAIN.device": "cpu", "arch": "bicubic"}.get(flag.path, "some_name")
         arguments, expected = [f"--{flag.name}", text], [text] if isinstance(default, list) else text
-    found = settings(*arguments)
+    found = settings(*given, *arguments)
     changed = {key for key, value in flatten(found.config) if value != base[key]}
     assert get(found.config, flag.path) == expected
-    assert found.given == {flag.path}
+    assert found.given - {"arch", "TRAIN.train_data_dir"} == {flag.path} - {"arch", "TRAIN.train_data_dir"}
     follows = {"TEST.test_data_dir"} if flag.name == "val_data_dir" else set()
     follows |= {"MODEL.mask", "MODEL.triple_clues", "TRAIN.epochs"} if flag.name == "arch" else set()
     assert changed - follows <= {flag.path}
@@ -373,14 +386,16 @@ def test_every_flag_changes_its_key_and_no_other(flag):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_key_of_every_shipped_file_exists(path):
     notes: list[str] = []
-    merge(read_yaml(DEFAULTS), read_yaml(path), path.name, notes)
+    interface, options = (path.stem, read_yaml(path)) if path.stem in SCHEMAS else arch_file(path.stem)
+    merge(read_yaml(schema_path(interface)), options, path.name, notes)
     assert not notes
 
 
-def test_defaults_pass_their_own_checks():
-    tree = read_yaml(DEFAULTS)
-    assert merge(tree, read_yaml(DEFAULTS), "itself") == set(KNOWN)
-    assert tree == read_yaml(DEFAULTS)
+@pytest.mark.parametrize("interface", SCHEMAS)
+def test_defaults_pass_their_own_checks(interface):
+    tree, path = read_yaml(schema_path(interface)), schema_path(interface)
+    assert merge(tree, read_yaml(path), "itself") == set(SCHEMAS[interface])
+    assert tree == read_yaml(path)
 
 
 # Files and published calls.
@@ -457,14 +472,15 @@ def test_test_sets_follow_the_validation_sets():
     assert settings().config.TEST.test_data_dir == [f"./textzoom/test/{name}" for name in ("easy", "medium", "hard")]
 
 
-def test_help_names_every_flag(capsys):
+@pytest.mark.parametrize("interface", SCHEMAS)
+def test_help_names_every_flag_and_no_other(capsys, interface):
     with pytest.raises(SystemExit) as stopped:
-        settings("--help")
+        settings(*BASE[interface], "--help")
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     for flag in FLAGS:
-        assert f"--{flag.name}" in shown
-        assert f"({flag.path}" in shown
+        assert any(f"({flag.path}{end}" in shown for end in ");") == (flag.path in SCHEMAS[interface])
+        assert f"--{flag.name}" in shown or flag.path not in SCHEMAS[interface]
 
 
 def test_a_confusion_table_without_its_term_is_refused(tmp_path):

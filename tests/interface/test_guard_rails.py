@@ -8,8 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from interface.config import CONFIGS, DEFAULTS, ROOT, arch_names, flatten, read_yaml
-from model import list_models
+from interface.config import (
+    CONFIGS,
+    RECOGNITION,
+    ROOT,
+    SUPER_RESOLUTION,
+    arch_file,
+    arch_names,
+    flatten,
+    read_yaml,
+    schema_path,
+)
+from model import list_models, model_spec
 from tests.interface.helpers import environment
 
 PACKAGES = ("interface", "dataset", "model", "loss")
@@ -23,6 +33,8 @@ ALLOWED = {
     "dataset": {"dataset"},
 }
 LARGEST = 500_000  # bytes
+INTERFACES = (SUPER_RESOLUTION, RECOGNITION)
+EVERY_NETWORK = [*list_models(), *list_models(RECOGNITION)]
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -82,10 +94,11 @@ def attributes_and_texts() -> tuple[set[str], set[str]]:
 READ_OTHERWISE: dict[str, str] = {}
 
 
-def test_every_option_is_read_somewhere():
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_every_option_is_read_somewhere(interface):
     attributes, texts = attributes_and_texts()
     unread = []
-    for path, _ in flatten(read_yaml(DEFAULTS)):
+    for path, _ in flatten(read_yaml(schema_path(interface))):
         name = path.rsplit(".", 1)[-1]
         by_term = path.startswith("LOSS.weights.") and name in texts
         if name not in attributes and not by_term and path not in READ_OTHERWISE:
@@ -95,18 +108,21 @@ def test_every_option_is_read_somewhere():
 
 def test_no_exception_is_left_over_for_an_option():
     attributes, _ = attributes_and_texts()
-    known = dict(flatten(read_yaml(DEFAULTS)))
+    known = {path for name in INTERFACES for path, _ in flatten(read_yaml(schema_path(name)))}
     assert set(READ_OTHERWISE) <= set(known)
     assert not {path for path in READ_OTHERWISE if path.rsplit(".", 1)[-1] in attributes}
 
 
 # `bicubic` is also a row of every report; `rtsrn_release` is a schedule.
 NAMED = {"bicubic"}
+# Where recognisers are named as the judges of other networks.
+JUDGES = {"anchors.py", "readers.py", "str_protocol.py", "flags.py"}
 
 
 @pytest.mark.parametrize("path", [ROOT / "main.py", *sorted((ROOT / "interface").glob("*.py"))], ids=relative)
 def test_no_method_is_named_in_the_trainer(path):
-    names = {name.lower() for name in list_models()} - NAMED
+    judged = [] if path.name in JUDGES else list_models(RECOGNITION)
+    names = {name.lower() for name in [*list_models(), *judged]} - NAMED
     tree = tree_of(path)
     documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -148,15 +164,16 @@ def test_yaml_is_read_safely():
         assert not re.search(r"yaml\.(load|full_load|unsafe_load)\(", path.read_text(encoding="utf-8")), relative(path)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_network_has_its_file_of_options_and_says_what_it_is(name):
     path = CONFIGS / f"{name}.yaml"
     assert path.is_file()
     assert path.read_text().startswith("#")
+    assert arch_file(name)[0] == model_spec(name).task
 
 
 def test_the_command_line_knows_every_network_and_no_other():
-    assert arch_names() == list_models()  # it must not import them, so it goes by the files in configs/
+    assert arch_names() == sorted(EVERY_NETWORK)  # it must not import them, so it goes by the files in configs/
 
 
 HELP = """

@@ -64,7 +64,7 @@ def test_how_pixels_are_counted_is_part_of_the_fingerprint(files):
 def test_a_missing_file_is_named_with_its_option(name, key):
     config = load_settings([]).config
     config.TRAIN.VAL[key] = "none.pth"
-    with pytest.raises(FileNotFoundError, match=rf"none.pth \(TRAIN.VAL.{key}\).*--test_model {name}.*PPOCR"):
+    with pytest.raises(FileNotFoundError, match=rf"none.pth \(--{key}\).*--test_model {name}.*PPOCR"):
         build_readers([name], config, torch.device("cpu"))
 
 

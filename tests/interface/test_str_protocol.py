@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dataset.loading import OrderedBatches
 from dataset.str_sets import StrSet
-from dataset.textzoom import DataError
 from interface.compare import compare, load_report
 from interface.config import ROOT, load_settings
 from interface.evaluation import Evaluator
@@ -337,14 +336,14 @@ def test_the_table_by_hand(two_sets):
     assert table[1] == ["photo", "40x10", "20x5"]
     assert lines[2] == "ic13 (2)"
     assert table[3] == ["as", "it", "is", "100.0", "±0.0", "0.0", "±0.0", "0.0", "±0.0"]
-    assert table[4] == ["bicubic", "100.0", "±0.0", "0.0", "±0.0"]
+    assert table[4] == ["bicubic", "x2", "100.0", "±0.0", "0.0", "±0.0"]
     assert table[5] == ["SR", "100.0", "±0.0", "0.0", "±0.0"]
     assert table[6] == ["SR", "-", "bicubic", "+0.0", "±0.0", "+0.0", "±0.0"]
     assert lines[7] == "a|b$c$/x (6)"
     assert lines[12] == "plain mean"
-    assert table[14] == ["bicubic", "50.0", "0.0"]
+    assert table[14] == ["bicubic", "x2", "50.0", "0.0"]
     assert lines[17] == "weighted mean"
-    assert table[19] == ["bicubic", "25.0", "0.0"]
+    assert table[19] == ["bicubic", "x2", "25.0", "0.0"]
     notes = lines[23:]
     assert notes[0].startswith("WARNING: IC13 has 1015 (")
     assert "here are 2" in notes[0]
@@ -456,11 +455,11 @@ def test_bad_input_is_refused_clearly(run, words, arguments, message):
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("value", ["0x8", "32", "32X8", "-1x3", "99999x1"])
+@pytest.mark.parametrize("value", ["0x8", "32", "32X8", "99999x1", "16x64", "2000x32", "4x2"])
 def test_a_size_is_width_x_height(tool, capsys, value):
     with pytest.raises(SystemExit):
         tool.parse(["--sizes", value])
-    assert "no size" in capsys.readouterr().err or value.startswith("-")
+    assert "is no size" in capsys.readouterr().err
 
 
 def test_help_is_fast_and_names_the_sizes():
@@ -473,8 +472,3 @@ def test_help_is_fast_and_names_the_sizes():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert " ".join(f"{width}x{height}" for width, height in SIZES) in done.stdout
-
-
-def test_a_set_that_is_missing_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="nothing there"):
-        StrSet(tmp_path / "none")

@@ -50,3 +50,21 @@ def test_ppocr_reads_with_confidence():
     assert 0.5 < reading.confidence <= 1
     assert len(reading.character_confidences) == 4
     assert min(reading.character_confidences) > 0.5
+
+
+def test_what_is_no_number_is_no_certainty():
+    (reading,) = ctc_readings(torch.full((1, 4, 3), float("nan")), "ab")
+    assert reading.confidence != reading.confidence  # NaN, not 1
+
+
+def test_no_pictures_and_pictures_without_colour():
+    reader = PPOCR(threads=1)
+    assert reader.read(torch.rand(0, 3, 32, 100)) == reader.read_with_confidence(torch.rand(0, 3, 32, 100)) == []
+    with pytest.raises(ValueError, match=r"\(1, 1, 32, 100\).*RGB"):
+        reader.read(torch.rand(1, 1, 32, 100))
+    assert {"a", "Z", "7", " "} <= set(reader.charset)
+
+
+def test_a_character_is_one_class():
+    with pytest.raises(ValueError, match="'b' twice"):
+        CRNN(charset="abcb")
