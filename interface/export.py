@@ -16,7 +16,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from interface.checkpoint import CheckpointError, write_atomically
-from interface.config import flatten, load_settings
+from interface.config import SUPER_RESOLUTION, flatten, load_settings
 from interface.resume import BEST, LAST, Resume, open_resume
 from interface.systems import System, build_system
 from interface.systems.base import network_options
@@ -62,6 +62,8 @@ def open_trained(source: Path, which: str = "") -> tuple[System, EasyDict, dict[
     if which and source.is_dir():
         source /= {"best": BEST, "last": LAST}[which]
     settings = load_settings(["--go_test", "--resume", str(source)])  # a test needs neither data nor starting weights
+    if settings.interface != SUPER_RESOLUTION:
+        raise ValueError(f"{source} is a run of the recogniser {settings.config.arch}, whose weights lie in its folder")
     resume = open_resume(settings)
     assert isinstance(resume, Resume)
     if resume.state is None:

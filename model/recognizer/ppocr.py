@@ -34,7 +34,7 @@ class PPOCR:
     HEIGHT = 48
     SMALLEST = 30  # pixels; RapidOCR enlarges what is lower before it recognises, to a multiple of GRID
     GRID = 32
-    AT_ONCE = 6  # pictures, as RapidOCR takes them; more at once are slower, as they leave the cache
+    AT_ONCE = 1  # pictures; several at once are no faster, and need the memory of several
 
     def __init__(self, threads: int = 0, pad_width: int = 320) -> None:
         import onnxruntime  # noqa: PLC0415 - takes 0.2 s, and only those who use this reader should wait

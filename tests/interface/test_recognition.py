@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from dataset.charset import read_charset, reduce_text
 from dataset.str_sets import StrWriter
 from interface.checkpoint import CheckpointError, file_sha256, load_checkpoint, load_weights, read_weights
 from interface.config import ROOT, ConfigError, load_settings
+from interface.export import export_published
 from interface.export_recognizer import export_weights
 from interface.readers import build_readers
 from interface.recognition import TextRecognition
@@ -363,6 +365,15 @@ def test_weights_are_exported_once_and_only_from_recognisers(reader, tmp_path):
 
 
 # Options and bad input.
+
+
+def test_programs_for_systems_refuse_recognisers(reader, tmp_path, capsys):
+    folder = run([*reader, "--steps", "2"]).folder
+    with pytest.raises(ValueError, match="is a run of the recogniser tinyreader"):
+        export_published(folder, tmp_path / "out")
+    script = runpy.run_path(str(ROOT / "scripts" / "str_benchmark.py"))
+    assert script["main"](["--resume", str(folder), "--test_data_dir", str(tmp_path)]) == 2
+    assert "tinyreader is a recogniser; test it with main.py --go_test" in capsys.readouterr().err
 
 
 def test_options_are_those_of_the_task(reader):
