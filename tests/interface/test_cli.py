@@ -239,7 +239,7 @@ BAD_THINGS: dict[str, tuple[Any, list[str], list[str]]] = {
     "weights: reader missing": (
         None,
         ["--arch", "bicubic", "--go_test", "--test_model", "CRNN", "--device", "cpu", "--test_data_dir", "{train}"],
-        ["rec_pth/crnn.pth", "TRAIN.VAL.crnn_pretrained", "PPOCR needs no file"],
+        ["rec_pth/crnn.pth", "--crnn_pretrained", "PPOCR needs no file"],
     ),
     "weights: student damaged": (
         damaged_crnn,
