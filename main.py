@@ -2,12 +2,16 @@
 
 import sys
 
-from interface.config import RECOGNITION, ConfigError, load_settings
-
 
 def main() -> int:
     """Read the command line, pick the verb, call it; returns the exit code."""
     try:
+        if "--doctor" in sys.argv:  # it says what is missing, so nothing that may be is imported before
+            from interface import doctor  # noqa: PLC0415
+
+            return doctor.run()
+        from interface.config import RECOGNITION, load_settings  # noqa: PLC0415
+
         settings = load_settings()
         if settings.interface == RECOGNITION:  # torch is imported only now, so --help is fast
             from interface.recognition import TextRecognition  # noqa: PLC0415
@@ -19,7 +23,7 @@ def main() -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    except (ConfigError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
 

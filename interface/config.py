@@ -46,6 +46,7 @@ class Settings:
         given: dotted keys that the user set, by flag or file (not by the resumed run).
         notes: things the user should read in the log, such as ignored keys.
         interface: what the network is for, "super_resolution" or "recognition"; options differ.
+        doctor: only say what is missing for it (`--doctor`).
     """
 
     verb: str
@@ -53,6 +54,7 @@ class Settings:
     given: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     interface: str = SUPER_RESOLUTION
+    doctor: bool = False
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -260,6 +262,9 @@ def build_parser(defaults: Mapping[str, Any], interface: str = SUPER_RESOLUTION)
     verbs.add_argument("--go_test", "--test", action="store_true", help="evaluate; needs no training data")
     if interface == SUPER_RESOLUTION:
         verbs.add_argument("--demo", action="store_true", help="super-resolve the pictures of --demo_dir")
+    parser.add_argument(
+        "--doctor", action="store_true", help="only say what is there, and what this command line lacks"
+    )
     parser.add_argument("--config", metavar="FILE", default="", help="YAML file; a bare name is looked up in configs/")
     _add_flags(parser, defaults)
     return parser
@@ -363,6 +368,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     interface = find_interface(argv)
     tree = read_yaml(schema_path(interface))
     verb, flags = _parse(argv, build_parser(tree, interface))
+    doctor = flags.pop("doctor")
     user_file = _config_path(flags.pop("config"))
     user = read_yaml(user_file) if user_file else {}
     notes: list[str] = []
@@ -394,7 +400,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
         put(tree, path, coerce(path, value, known[path], f"--{flag}"))
         given.add(path)
     tree["arch"] = arch
-    settings = Settings(verb, EasyDict(tree), given, notes, interface)
+    settings = Settings(verb, EasyDict(tree), given, notes, interface, doctor)
     check(settings)
     return settings
 
@@ -410,7 +416,7 @@ def check(settings: Settings) -> None:
         if train[name] % train.down_sample_scale:
             scale = train.down_sample_scale
             raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {scale}")
-    if settings.verb == "train" and not train.train_data_dir:
+    if settings.verb == "train" and not train.train_data_dir and not settings.doctor:
         raise ConfigError("training needs data: give one or more LMDBs with --train_data_dir")
     if not test.test_data_dir:
         fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
