@@ -163,7 +163,7 @@ WEIGHTS = (
         flag="LOSS.text_focus_pretrained",
         use="--text_focus",
         instead="leave --text_focus out",
-        network="model.recognizer.focus_transformer:FocusTransformer",
+        network="model.recognizer.focus_transformer:FocusTransformer.like",
         source="pretrain_transformer.pth of https://github.com/FudanVI/FudanOCR (scene-text-telescope)",
     ),
     WeightsFile(

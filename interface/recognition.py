@@ -176,6 +176,7 @@ class TextRecognition(Training):
         assert self.folder is not None, "claim_folder comes first"
         if self.rank == 0 and (self.folder / BEST).is_file():
             target = self.folder / f"{self.config.arch}.safetensors"
-            target.unlink(missing_ok=True)  # of an earlier end of this run
+            for earlier in (target, target.with_suffix(".json")):  # of an earlier end of this run
+                earlier.unlink(missing_ok=True)
             export_weights(self.folder / BEST, target, tested=headline(self.results) if self.results else {})
             log.info("weights for other programs and runs: %s", target)

@@ -7,7 +7,7 @@ Differences: the recognizer is frozen, and the sharp image passes it without gra
 is not part of the loss; those of `loss/weighted_ce.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +62,25 @@ def encode_labels(labels: Sequence[str], length: int = 0) -> FocusTargets:
         targets=torch.tensor(targets),
         lengths=torch.tensor([len(ids) + 1 for ids in encoded]),
     )
+
+
+def focus_recognizer(state: Mapping[str, Tensor], source: str) -> FocusTransformer:
+    """A recogniser for `TextFocus` that the weights in a file fit, the published one or a smaller one.
+
+    Args:
+        state: the weights, from which the sizes are taken; they are not loaded.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: it reads other characters than the labels of this loss have, or its sizes are impossible.
+    """
+    classes = state.get("generator_word.proj.bias")
+    if classes is not None and len(classes) != len(ALPHABET):
+        raise ValueError(
+            f"{source} reads {len(classes) - 1} characters, but this loss knows the labels by their {len(_IDS)} digits "
+            "and letters in lower case; train one with --charset 36"
+        )
+    return FocusTransformer.like(state)
 
 
 class TextFocus(nn.Module):

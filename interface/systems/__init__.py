@@ -5,10 +5,22 @@ from easydict import EasyDict
 from interface.systems.base import System
 from interface.systems.clues import Clues
 from interface.systems.plain import Plain
-from interface.systems.recognizers import CtcRecognizer
+from interface.systems.recognizers import (
+    AttentionRecognizer,
+    AttentionRecognizerPerWord,
+    BothDirections,
+    CtcRecognizer,
+)
 from model import model_spec
 
-SYSTEMS: dict[str, type[System]] = {"plain": Plain, "clues": Clues, "recognizer_ctc": CtcRecognizer}
+SYSTEMS: dict[str, type[System]] = {
+    "plain": Plain,
+    "clues": Clues,
+    "recognizer_ctc": CtcRecognizer,
+    "recognizer_attention": AttentionRecognizer,
+    "recognizer_attention_per_word": AttentionRecognizerPerWord,
+    "recognizer_both_directions": BothDirections,
+}
 
 
 def build_system(config: EasyDict, *, training: bool, pretrained: bool = True) -> System:

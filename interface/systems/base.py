@@ -15,9 +15,8 @@ from interface.targets import Targets
 from loss.image import gradient_profile, squared_error
 from loss.similarity import ssim
 from loss.structure import local_contour_loss
-from loss.text_focus import FocusTargets, TextFocus, encode_labels
+from loss.text_focus import FocusTargets, TextFocus, encode_labels, focus_recognizer
 from model import build_model, model_spec
-from model.recognizer.focus_transformer import FocusTransformer
 
 Losses = dict[str, Tensor]
 
@@ -180,17 +179,18 @@ def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
 
     Raises:
         FileNotFoundError: its weights or the confusion table are missing.
+        ValueError: the weights are those of another network, or read other characters.
     """
     loss = config.LOSS
     if not (training and loss.text_focus):
         return ImageLosses(loss, None)
-    recognizer = FocusTransformer()
     state = read_weights(
         loss.text_focus_pretrained,
         option="LOSS.text_focus_pretrained",
         purpose="the frozen recogniser of --text_focus",
         remedy="train without --text_focus",
     )
+    recognizer = focus_recognizer(state, loss.text_focus_pretrained)  # the published one, or a smaller one
     load_weights(recognizer, state, loss.text_focus_pretrained)
     table = read_confusion(loss.confusion) if loss.confusion else None
     if table is None:

@@ -1,14 +1,17 @@
-"""How recognisers are trained: a batch of words, the terms of the loss. One recipe for all that read by CTC.
+"""How recognisers are trained: a batch of words, the terms of the loss.
 
-Paper: Connectionist Temporal Classification, ICML 2006, https://doi.org/10.1145/1143844.1143891
+One recipe for all that read by CTC (ICML 2006, https://doi.org/10.1145/1143844.1143891), three for those that spell
+with attention: they predict each symbol of the label from the picture and the symbols before it (teacher forcing), and
+the loss is the cross entropy of all symbols, that of the end included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
@@ -17,6 +20,7 @@ from interface.checkpoint import CheckpointError, load_weights, read_weights
 from interface.systems.base import Losses, System
 from loss.ctc import ctc_loss
 from model import build_model
+from model.recognizer.attention_decoder import sequence_cross_entropy
 
 CHARSET = "charset"  # key of the trained state: code points of the characters, in the order of their classes
 
@@ -34,11 +38,19 @@ class Words:
     labels: list[str]
 
 
-def start_weights(network: nn.Module) -> None:
-    """Give convolutions and linear layers weights that keep the variance through ReLU, https://arxiv.org/abs/1502.01852.
+OTHER_CHARSET = "If the file was made with another --charset, give the same here."
 
-    One pair of CRNN trainings over the same 120 batches of 32 words: a loss of 3.63, against 3.69 with PyTorch's own.
+
+def start_weights(network: Any) -> None:
+    """Give a network random weights to train from: those of its paper if it has some (`network.start_weights`).
+
+    Without, convolutions and linear layers get some that keep the variance through ReLU,
+    https://arxiv.org/abs/1502.01852. One pair of CRNN trainings over the same 120 batches of 32 words: a loss of 3.63,
+    against 3.69 with PyTorch's own.
     """
+    if hasattr(network, "start_weights"):
+        network.start_weights()
+        return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -61,9 +73,18 @@ class RecognizerSystem(System):
 
     @classmethod
     def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "RecognizerSystem":
-        """Build the network, with the weights that it is to begin with."""
+        """Build the network, with the weights that it is to begin with.
+
+        Raises:
+            ValueError: it cannot be trained with batches of one word.
+        """
         charset = read_charset(config.MODEL.charset)
         network = build_model(config.arch, charset=charset)
+        if training and config.TRAIN.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in network.modules()):
+            raise ValueError(
+                f"--arch {config.arch} normalises the features of its rectifier over the batch, so one word is not "
+                "enough; use --batch_size 2 or more"
+            )
         if training and pretrained and not config.MODEL.pretrained:
             start_weights(network)
         if pretrained and config.MODEL.pretrained:
@@ -73,7 +94,7 @@ class RecognizerSystem(System):
                 purpose="the beginning of the training",
                 remedy="leave --pretrained out to train from nothing",
             )
-            load_weights(network, state, config.MODEL.pretrained)
+            load_weights(network, state, config.MODEL.pretrained, hint=OTHER_CHARSET)
         return cls(network, charset)
 
     def reduce(self, label: str) -> str:
@@ -85,8 +106,16 @@ class RecognizerSystem(System):
         return "" if self.reduce(label) else "without a character of the charset"
 
     def prepared(self, words: Words) -> Tensor:
-        """(N, ...) what the network eats, of pictures of several sizes."""
-        return torch.cat([self.network.preprocess(images) for images in words.groups])
+        """(N, ...) what the network eats, of pictures of several sizes.
+
+        One that takes any size gets all in that of the largest: its rectifier looks between pixels in the same way.
+        """
+        groups = [self.network.preprocess(images) for images in words.groups]
+        sizes = {group.shape[2:] for group in groups}
+        if len(sizes) > 1:
+            size = max(sizes)
+            groups = [F.interpolate(group, size, mode="bilinear", align_corners=False) for group in groups]
+        return torch.cat(groups)
 
     def read(self, images: Tensor) -> list[str]:
         """(N, 3, H, W) in [0, 1] -> N texts."""
@@ -156,3 +185,78 @@ class CtcRecognizer(RecognizerSystem):
         ids, lengths = self.encode(batch.labels)
         used = int((lengths > 0).sum())
         return {"ctc": ctc_loss(logits, ids, lengths) * (len(lengths) / max(1, used))}
+
+
+class AttentionRecognizer(RecognizerSystem):
+    """A recogniser that spells: for each place of the text one distribution over characters and the end symbol.
+
+    Attributes:
+        per: what the cross entropy of a batch is divided by, its symbols or its words.
+        terms: names of the terms of the loss, each with its weight.
+    """
+
+    per: Literal["symbol", "word"] = "symbol"
+    terms: Mapping[str, float] = {"cross_entropy": 1.0}
+
+    def __init__(self, network: Any, charset: str) -> None:
+        super().__init__(network, charset)
+        self.weights = dict(self.terms)
+        first = 1 if network.end == 0 else 0  # the end symbol is the class before the characters, or after them
+        self._ids = {character: number for number, character in enumerate(charset, start=first)}
+
+    def unusable(self, label: str) -> str:
+        """Why a label cannot be learned: reading would give up before its end."""
+        limit = self.network.reading_length
+        too_long = f"too long to be read with {limit - 1} characters at most"
+        return super().unusable(label) or (too_long if len(self.reduce(label)) >= limit else "")
+
+    def spelled(self, labels: Sequence[str]) -> tuple[list[list[int]], Tensor]:
+        """N labels -> ids of their characters, and (N,) symbols with the end symbol; 0 where a label is unusable."""
+        texts = ["" if self.unusable(label) else self.reduce(label) for label in labels]
+        ids = [[self._ids[character] for character in text] for text in texts]
+        return ids, torch.tensor([len(text) + 1 if text else 0 for text in texts], dtype=torch.long)
+
+    def padded(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Ids of N texts -> (N, L), each followed by end symbols, one of them at least."""
+        length = max(map(len, ids)) + 1
+        return torch.tensor([[*text, *[self.network.end] * (length - len(text))] for text in ids], dtype=torch.long)
+
+    def cross_entropy(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """Of (N, L, K) logits against (N, L) ids, of which (N,) count; 0 if none does."""
+        total = sequence_cross_entropy(logits.float(), targets, lengths.to(targets.device), normalize="none")
+        counted = lengths if self.per == "symbol" else lengths > 0
+        return total / max(1, int(counted.sum()))
+
+    def forward(self, batch: Words, phase: str = "main") -> Losses:  # type: ignore[override]
+        """The cross entropy, over the words that can be learned."""
+        x = self.prepared(batch)
+        ids, lengths = self.spelled(batch.labels)
+        targets = self.padded(ids).to(x.device)
+        return {"cross_entropy": self.cross_entropy(self.network.predict(x, targets), targets, lengths)}
+
+
+class AttentionRecognizerPerWord(AttentionRecognizer):
+    """ASTER's recipe: the cross entropy of a word is the sum over its symbols, so long words count more.
+
+    Source: https://github.com/ayumiymk/aster.pytorch.
+    """
+
+    per = "word"
+
+
+class BothDirections(AttentionRecognizer):
+    """MORAN's recipe: one decoder spells the text, one spells it backwards; both count alike.
+
+    Source: https://github.com/Canjie-Luo/MORAN_v2, which takes the mean over the symbols of both.
+    """
+
+    terms: Mapping[str, float] = {"left_to_right": 0.5, "right_to_left": 0.5}
+
+    def forward(self, batch: Words, phase: str = "main") -> Losses:  # type: ignore[override]
+        """The cross entropy of each direction, over the words that can be learned."""
+        x = self.prepared(batch)
+        ids, lengths = self.spelled(batch.labels)
+        targets = [self.padded(texts).to(x.device) for texts in (ids, [text[::-1] for text in ids])]
+        found = self.network.predict(x, *targets)
+        losses = map(self.cross_entropy, found, targets, [lengths] * 2)
+        return {name: weight * loss for (name, weight), loss in zip(self.weights.items(), losses, strict=True)}

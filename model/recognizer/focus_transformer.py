@@ -8,18 +8,25 @@ of being cut out in a loop; the sizes are arguments; parts that the published fo
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
 from model.recognizer.crnn import ALPHANUMERIC
 from model.recognizer.gray import LUMA, check_rgb, resized_gray
-from model.recognizer.reading import Reading
+from model.recognizer.reading import Reading, check_charset
+from model.registry import RECOGNITION, register_model
 
 READ_LENGTH = 32  # symbols after which reading gives up, the end symbol included
 READ_SIZE = (32, 128)  # (H, W)
+HEAD_FEATURES = 64  # of each attention head of the published network
+SMALL_WIDTHS, SMALL_BLOCKS = (32, 64, 128, 128, 192, 192, 256), (1, 1, 1, 1)
+"""`widths` and `blocks` of the small network, made here: a sixteenth of the parameters."""
 
 Projected = tuple[Tensor, Tensor]  # keys and values
 
@@ -231,6 +238,9 @@ class FocusTransformer(nn.Module):
     The defaults are the published network. A smaller one of the same interface has other `widths`, `blocks`, `heads`.
     """
 
+    end = 0
+    """Class of the symbol that ends a text, and stands before its first character."""
+
     # In the published file, without any effect on its output: never applied, or a constant made here.
     unused_published_keys = (
         "pe.pe",
@@ -245,7 +255,7 @@ class FocusTransformer(nn.Module):
         *,
         widths: Sequence[int] = (64, 128, 256, 256, 512, 512, 1024),
         blocks: Sequence[int] = (1, 2, 5, 3),
-        heads: int = 16,
+        heads: int | None = None,
         charset: str = ALPHANUMERIC,
         max_length: int = 512,
         dropout: float = 0.1,
@@ -256,7 +266,7 @@ class FocusTransformer(nn.Module):
             widths: channels of the two first convolutions, of every stage, and of the encoder's output, which is also
                 the size D of the decoder.
             blocks: residual blocks of each stage.
-            heads: attention heads of the decoder; they divide D.
+            heads: attention heads of the decoder; they divide D. None: one for every 64 features, as published.
             charset: the characters of classes 1, 2, ...; class 0 is the start and end symbol.
             max_length: longest text, in characters with the end symbol.
             dropout: in the decoder, training mode only.
@@ -270,7 +280,9 @@ class FocusTransformer(nn.Module):
                 f"{len(widths)} widths for {len(blocks)} stages of blocks; "
                 "give two for the first convolutions, one per stage and one for the output"
             )
+        check_charset(charset)
         features = widths[-1]
+        heads = max(1, features // HEAD_FEATURES) if heads is None else heads
         if features % 4 or features % heads:
             raise ValueError(f"output width {features} must be a multiple of 4 and of the number of heads, {heads}")
         self.charset = charset
@@ -282,9 +294,38 @@ class FocusTransformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.positions: Tensor
         self.register_buffer("positions", sinusoids(max_length, features // 2), persistent=False)
+        self.start_weights()
+
+    def start_weights(self) -> None:
+        """Random weights to train from, as published."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
+
+    @classmethod
+    def like(cls, state: Mapping[str, Tensor], *, charset: str = ALPHANUMERIC) -> "FocusTransformer":
+        """A network of the sizes that the tensors of a state dict have, with random weights; heads are of 64 features.
+
+        Args:
+            state: of a network with heads of 64 features. Where keys are missing, the published sizes are taken, and
+                loading the state will say what does not fit.
+            charset: the characters of classes 1, 2, ...
+        """
+        cnn = "encoder.cnn."
+        firsts = [f"{cnn}{name}.weight" for name in ("conv1", "conv2")]
+        stages = [key for key in state if re.fullmatch(r"encoder\.cnn\.layer\d+_conv2?\.weight", key)]
+        stages.sort(key=lambda key: int(re.findall(r"layer(\d+)", key)[0]))
+        if not stages or any(key not in state for key in firsts):
+            return cls(charset=charset)
+        widths = [state[key].shape[0] for key in firsts] + [state[key].shape[1] for key in stages]
+        blocks = [len({key.split(".")[3] for key in state if key.startswith(f"{cnn}layer{number}.")})
+                  for number in range(1, len(stages) + 1)]  # fmt: skip
+        return cls(widths=(*widths, state[stages[-1]].shape[0]), blocks=blocks, charset=charset)
+
+    @property
+    def reading_length(self) -> int:
+        """Symbols after which reading gives up, the end symbol included."""
+        return min(READ_LENGTH, len(self.positions))
 
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
@@ -331,6 +372,18 @@ class FocusTransformer(nn.Module):
         text, attention = self.decoder(self._embed(ids, 0), features)
         return self.generator_word(text), attention
 
+    def predict(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Predict each symbol of known texts from the picture and the symbols before it (teacher forcing).
+
+        Args:
+            x: (N, 1, H, W) gray in [0, 1].
+            targets: (N, L) int64 class ids, after the end symbol any.
+
+        Returns:
+            Logits (N, L, K).
+        """
+        return self(x, F.pad(targets[:, :-1], (1, 0), value=self.end))[0]
+
     def _embed(self, ids: Tensor, first: int) -> Tensor:
         """(N, T) symbols at positions `first`, `first + 1`, ... -> (N, T, D)."""
         embedded = self.embedding_word(ids)
@@ -356,7 +409,7 @@ class FocusTransformer(nn.Module):
         ended = torch.zeros_like(symbol, dtype=torch.bool)
         look = STEPS_PER_LOOK.get(images.device.type, STEPS_PER_LOOK_ON_GPU)
         before, symbols, chances = None, [], []
-        for step in range(min(READ_LENGTH, len(self.positions))):
+        for step in range(self.reading_length):
             text, before = self.decoder.step(self._embed(symbol, step), before, image)
             best = self.generator_word(text).log_softmax(2).max(2)
             symbol = best.indices
@@ -389,3 +442,31 @@ class FocusTransformer(nn.Module):
             word = math.exp(sum(logs[: length + 1]))
             readings.append(Reading(text, word, tuple(math.exp(chance) for chance in logs[:length])))
         return readings
+
+
+PAPER = (
+    "https://openaccess.thecvf.com/content/CVPR2021/html/"
+    "Chen_Scene_Text_Telescope_Text-Focused_Scene_Image_Super-Resolution_CVPR_2021_paper.html"
+)
+
+
+@register_model(
+    system="recognizer_attention",
+    paper=PAPER,
+    signature=(r"^generator_word\.", r"^encoder\.cnn\.layer3\.4\."),
+    task=RECOGNITION,
+)
+def focus_transformer(**kwargs: Any) -> FocusTransformer:
+    """`FocusTransformer` of the published sizes; takes its options."""
+    return FocusTransformer(**kwargs)
+
+
+@register_model(
+    system="recognizer_attention",
+    paper=PAPER,
+    signature=(r"^generator_word\.", r"!^encoder\.cnn\.layer3\.1\."),
+    task=RECOGNITION,
+)
+def focus_transformer_small(**kwargs: Any) -> FocusTransformer:
+    """A small `FocusTransformer`; takes its options."""
+    return FocusTransformer(**{"widths": SMALL_WIDTHS, "blocks": SMALL_BLOCKS, **kwargs})

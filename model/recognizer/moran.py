@@ -4,12 +4,17 @@ Paper: MORAN: A Multi-Object Rectified Attention Network for Scene Text Recognit
 https://arxiv.org/abs/1901.03003. Source: https://github.com/Canjie-Luo/MORAN_v2; key names follow it so that its
 `demo.pth`, with which scene-text super-resolution papers score, loads. Differences: the decoder from right to left,
 which their scores do not use, runs only when asked for; decoding stops when no text can change any more; what no step
-changes is computed once; the offsets are not drawn; for reading only, so that nothing is random (in training, half of
-the batches were not rectified).
+changes is computed once; the offsets are not drawn.
+
+In training (`predict`) two things are random, both drawn from PyTorch's generator for the CPU: whether a picture is
+rectified, and which two neighbouring columns share their attention (fractional pickup, in the paper). Differences:
+chance decides for each picture, not for each batch, so that every step of every process trains the rectifier; a picture
+that is not rectified goes through the same sampling, with shifts of 0; the rectifier begins with small shifts.
 """
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +24,18 @@ from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON
 from model.recognizer.crnn import ALPHANUMERIC, HEIGHT, WIDTH, BidirectionalLSTM
 from model.recognizer.gray import resized_gray
 from model.recognizer.reading import Reading, check_charset
+from model.registry import RECOGNITION, register_model
 
 FEATURES = 256  # of a column, of the decoder's state and of a symbol
-STAGES = ((32, 3, (2, 2)), (64, 4, (2, 2)), (128, 6, (2, 1)), (256, 6, (2, 1)), (512, 3, (2, 1)))
-"""Channels, residual blocks and stride of each stage of the encoder."""
+CHANNELS, BLOCKS = (32, 64, 128, 256, 512), (3, 4, 6, 6, 3)
+"""Of each stage of the encoder: channels, and how many residual blocks."""
+STRIDES = ((2, 2), (2, 2), (2, 1), (2, 1), (2, 1))
+RECTIFIED_SHARE = 0.5
+"""How many of the pictures are rectified in training."""
+LARGEST_PICKUP = 0.25
+"""In training, the most that a column gives its neighbour of its attention; the paper has 1, its program this."""
+FIRST_SHIFTS = 0.05
+"""Deviation of the rectifier's offsets when training begins, in halves of the height."""
 
 Direction = Literal["left_to_right", "right_to_left"]
 
@@ -33,14 +46,26 @@ class MORAN(nn.Module):
     Args:
         charset: the characters of classes 0, 1, ...
         max_length: symbols after which reading gives up, the end symbol included.
+        channels: of the five stages of the encoder.
+        blocks: residual blocks of each stage.
+        features: of a column, of the decoders' state and of a symbol.
         align_corners: how the rectifier counts positions. The tables of RTSRN were made with False; torch before 1.3,
             with which MORAN was trained, knew only True.
 
     Raises:
-        ValueError: a character is twice in `charset`, or `max_length` is not positive.
+        ValueError: a character is twice in `charset`, or a size is not possible.
     """
 
-    def __init__(self, *, charset: str = ALPHANUMERIC, max_length: int = 20, align_corners: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        charset: str = ALPHANUMERIC,
+        max_length: int = 20,
+        channels: Sequence[int] = CHANNELS,
+        blocks: Sequence[int] = BLOCKS,
+        features: int = FEATURES,
+        align_corners: bool = False,
+    ) -> None:
         super().__init__()
         check_charset(charset)
         if max_length < 1:
@@ -49,7 +74,24 @@ class MORAN(nn.Module):
         self.end = len(charset)
         self.max_length = max_length
         self.MORN = Rectifier(align_corners=align_corners)
-        self.ASRN = Speller(len(charset) + 1)
+        self.ASRN = Speller(len(charset) + 1, channels=channels, blocks=blocks, features=features)
+
+    def start_weights(self) -> None:
+        """Random weights to train from: those of the published program, but nearly no shifts at first.
+
+        The last layer of the rectifier is normalised: its offsets would be as large as the picture.
+        """
+        for module in self.ASRN.cnn.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        last = self.MORN.cnn[-1]
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.constant_(last.weight, FIRST_SHIFTS)  # not 0: pooling positive and negative offsets apart ends there
+
+    @property
+    def reading_length(self) -> int:
+        """Symbols after which reading gives up, the end symbol included."""
+        return self.max_length
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(N, >=3, H, W) RGB in [0, 1] -> (N, 1, 32, 100) gray: bicubic, unclamped, not normalised, as for CRNN.
@@ -81,6 +123,25 @@ class MORAN(nn.Module):
         decoder = self.ASRN.attentionL2R if direction == "left_to_right" else self.ASRN.attentionR2L
         return decoder(self.encode(x), max_length=self.max_length, end=None if all_steps else self.end)
 
+    def predict(self, x: Tensor, targets: Tensor, backwards: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict each symbol of known texts from the picture and the symbols before it (teacher forcing).
+
+        In training mode, pictures are rectified at random, once, and attention is mixed at random.
+
+        Args:
+            x: (N, 1, H, W) gray, see `preprocess`.
+            targets: (N, L) int64 class ids, after the end symbol any.
+            backwards: (N, L) of the same texts from right to left; they end with the end symbol, too.
+
+        Returns:
+            Logits (N, L, K) of both.
+        """
+        self._check(x)
+        columns = self.ASRN.encode(self.MORN.rectify_some(x) if self.training else self.MORN(x))
+        speller = self.ASRN
+        forwards = speller.attentionL2R.predict(columns, targets, pickup=self.training)
+        return forwards, speller.attentionR2L.predict(columns, backwards, pickup=self.training)
+
     def encode(self, x: Tensor) -> Tensor:
         """(N, 1, H, W) -> (N, 25, 256): rectified, one feature vector per 4 columns of pixels."""
         return self.ASRN.encode(self.rectify(x))
@@ -91,9 +152,12 @@ class MORAN(nn.Module):
         Raises:
             ValueError: the images are not gray.
         """
+        self._check(x)
+        return self.MORN(x)
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != 1:
             raise ValueError(f"images of shape {tuple(x.shape)}: MORAN takes (N, 1, H, W) gray, see `preprocess`")
-        return self.MORN(x)
 
     def decode(self, logits: Tensor) -> list[str]:
         """(N, L, K) -> N strings, up to the first end symbol, in the order of reading: from right to left backwards."""
@@ -120,6 +184,17 @@ class MORAN(nn.Module):
             word = math.exp(sum(chances[: len(row) + 1]))
             readings.append(Reading(text, word, tuple(math.exp(chance) for chance in chances[: len(row)])))
         return readings
+
+
+@register_model(
+    system="recognizer_both_directions",
+    paper="https://arxiv.org/abs/1901.03003",
+    signature=r"^MORN\.",
+    task=RECOGNITION,
+)
+def moran(**kwargs: Any) -> MORAN:
+    """`MORAN`; takes its options."""
+    return MORAN(**kwargs)
 
 
 class Rectifier(nn.Module):
@@ -151,6 +226,12 @@ class Rectifier(nn.Module):
         shifts = self.shifts(images)
         return self.shift(images, shifts + self.shifts(self.shift(images, shifts)))
 
+    def rectify_some(self, images: Tensor) -> Tensor:
+        """`forward` in training: some pictures are rectified, in one pass; the others keep the shape they have."""
+        rectified = torch.rand(len(images)) < RECTIFIED_SHARE
+        shifts = self.shifts(images) * rectified.to(images).view(-1, 1, 1)
+        return self.shift(images, shifts)
+
     def shifts(self, images: Tensor) -> Tensor:
         """(N, 1, H, W) -> (N, 32, 100): how far below each pixel to look, in halves of the height."""
         offsets = self.cnn(F.interpolate(images, (HEIGHT, WIDTH), mode="bilinear", align_corners=False))
@@ -171,20 +252,25 @@ class Rectifier(nn.Module):
 class Speller(nn.Module):
     """The recogniser: (N, 1, 32, W) -> columns; two decoders read them, one from each end."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, *, channels: Sequence[int], blocks: Sequence[int], features: int) -> None:
         super().__init__()
+        if len(channels) != len(STRIDES) or len(blocks) != len(STRIDES) or min(blocks) < 1:
+            raise ValueError(
+                f"channels {tuple(channels)}, blocks {tuple(blocks)}: give {len(STRIDES)} of each, one per stage, at "
+                "least one block"
+            )
         self.cnn = nn.Sequential()
-        self.cnn.add_module("block0", _normalised(1, STAGES[0][0]))
-        before = STAGES[0][0]
-        for number, (channels, count, stride) in enumerate(STAGES, 1):
-            blocks = [Block(before, channels, stride), *(Block(channels, channels) for _ in range(count - 1))]
-            self.cnn.add_module(f"block{number}", nn.Sequential(*blocks))
-            before = channels
+        self.cnn.add_module("block0", _normalised(1, channels[0]))
+        before = channels[0]
+        for number, (width, count, stride) in enumerate(zip(channels, blocks, STRIDES, strict=True), 1):
+            stage = [Block(before, width, stride), *(Block(width, width) for _ in range(count - 1))]
+            self.cnn.add_module(f"block{number}", nn.Sequential(*stage))
+            before = width
         self.rnn = nn.Sequential(
-            BidirectionalLSTM(before, FEATURES, FEATURES), BidirectionalLSTM(FEATURES, FEATURES, FEATURES)
+            BidirectionalLSTM(before, features, features), BidirectionalLSTM(features, features, features)
         )
-        self.attentionL2R = Decoder(num_classes)
-        self.attentionR2L = Decoder(num_classes)
+        self.attentionL2R = Decoder(num_classes, features)
+        self.attentionR2L = Decoder(num_classes, features)
 
     def encode(self, images: Tensor) -> Tensor:
         """(N, 1, 32, W) -> (N, W / 4, 256)."""
@@ -213,14 +299,14 @@ class Block(nn.Module):
 class AttentionCell(nn.Module):
     """One step of a decoder: additive attention over columns, then a GRU."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int = FEATURES) -> None:
         super().__init__()
-        self.i2h = nn.Linear(FEATURES, FEATURES, bias=False)
-        self.h2h = nn.Linear(FEATURES, FEATURES)
-        self.score = nn.Linear(FEATURES, 1, bias=False)
-        self.rnn = nn.GRUCell(2 * FEATURES, FEATURES)
+        self.i2h = nn.Linear(features, features, bias=False)
+        self.h2h = nn.Linear(features, features)
+        self.score = nn.Linear(features, 1, bias=False)
+        self.rnn = nn.GRUCell(2 * features, features)
 
-    def forward(self, columns: Tensor, keys: Tensor, symbol: Tensor, state: Tensor) -> Tensor:
+    def forward(self, columns: Tensor, keys: Tensor, symbol: Tensor, state: Tensor, *, pickup: bool = False) -> Tensor:
         """Read on.
 
         Args:
@@ -228,11 +314,14 @@ class AttentionCell(nn.Module):
             keys: (N, T, 256), `i2h` of the columns, which no step changes.
             symbol: (N, 256), what the symbol before is embedded as.
             state: (N, 256).
+            pickup: mix the attention at random, see `pick_up`.
 
         Returns:
             The next state (N, 256).
         """
         attention = self.score((keys + self.h2h(state).unsqueeze(1)).tanh_()).softmax(1)  # (N, T, 1)
+        if pickup:
+            attention = pick_up(attention)
         context = (attention.transpose(1, 2) @ columns).squeeze(1)
         return self.rnn(torch.cat([context, symbol], dim=1), state)
 
@@ -240,11 +329,11 @@ class AttentionCell(nn.Module):
 class Decoder(nn.Module):
     """(N, T, 256) columns -> logits of symbols, one after the other."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, features: int = FEATURES) -> None:
         super().__init__()
-        self.attention_cell = AttentionCell()
-        self.generator = nn.Linear(FEATURES, num_classes)
-        self.char_embeddings = nn.Parameter(torch.randn(num_classes + 1, FEATURES))  # the first stands for the start
+        self.attention_cell = AttentionCell(features)
+        self.generator = nn.Linear(features, num_classes)
+        self.char_embeddings = nn.Parameter(torch.randn(num_classes + 1, features))  # the first stands for the start
 
     def forward(self, columns: Tensor, *, max_length: int, end: int | None) -> Tensor:
         """Decode greedily, (N, L, K).
@@ -255,7 +344,7 @@ class Decoder(nn.Module):
             end: stop early, soon after all samples had this symbol; None takes all steps.
         """
         keys = self.attention_cell.i2h(columns)
-        state = columns.new_zeros(len(columns), FEATURES)
+        state = columns.new_zeros(len(columns), columns.shape[2])
         symbol = self.char_embeddings[0].expand_as(state)
         ended = torch.zeros(len(columns), dtype=torch.bool, device=columns.device)
         look = STEPS_PER_LOOK.get(columns.device.type, STEPS_PER_LOOK_ON_GPU)
@@ -270,6 +359,33 @@ class Decoder(nn.Module):
                 if step % look == 0 and bool(ended.all()):
                     break
         return torch.stack(logits, dim=1)
+
+    def predict(self, columns: Tensor, targets: Tensor, *, pickup: bool) -> Tensor:
+        """Predict each symbol of known texts: (N, T, 256) and (N, L) class ids -> (N, L, K) logits.
+
+        What stands last in the targets is not looked at.
+        """
+        keys = self.attention_cell.i2h(columns)
+        state = columns.new_zeros(len(columns), columns.shape[2])
+        symbols = self.char_embeddings[F.pad(targets[:, :-1] + 1, (1, 0))]
+        states = []
+        for symbol in symbols.unbind(1):
+            state = self.attention_cell(columns, keys, symbol, state, pickup=pickup)
+            states.append(state)
+        return self.generator(torch.stack(states, dim=1))
+
+
+def pick_up(attention: Tensor) -> Tensor:
+    """Fractional pickup: two neighbouring columns, the same ones of all pictures, give each other of their attention.
+
+    Args:
+        attention: (N, T, 1), T at least 2; sums along T stay as they are.
+    """
+    first = int(torch.randint(attention.shape[1] - 1, ()))
+    share = float(torch.rand(())) * LARGEST_PICKUP
+    swapped = list(range(attention.shape[1]))
+    swapped[first], swapped[first + 1] = first + 1, first
+    return attention.lerp(attention[:, swapped], share)
 
 
 def _normalised(in_channels: int, channels: int, kernel: int = 3, stride: tuple[int, int] = (1, 1)) -> nn.Sequential:

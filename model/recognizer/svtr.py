@@ -7,7 +7,7 @@ SGENet (https://arxiv.org/abs/2403.13330), see `SVTR.clue`. Difference: the matr
 float64.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from model.recognizer.crnn import ALPHANUMERIC
 from model.recognizer.ctc import ctc_readings, spell
 from model.recognizer.gray import check_rgb
 from model.recognizer.reading import Reading, check_charset
+from model.registry import RECOGNITION, register_model
 
 IMAGE_SIZE, POINTS_SIZE, RECTIFIED_SIZE = (32, 128), (32, 64), (32, 100)  # (H, W)
 WINDOW = (7, 11)  # cells, rows and columns, that local attention sees
@@ -27,6 +28,7 @@ STAGES = ((64, 2, 3), (128, 4, 6), (256, 8, 3))
 """Features, attention heads and blocks of each stage; a stage has half as many rows of cells as the one before."""
 LOCAL_BLOCKS = 6
 OUT_FEATURES = 192
+INITIAL_DEVIATION = 0.02  # of positions and linear layers
 
 
 class Clue(NamedTuple):
@@ -65,6 +67,18 @@ class SVTR(nn.Module):
         self.transform = Rectifier(align_corners=align_corners)
         self.backbone = Backbone(drop_path=drop_path, dropout=dropout)
         self.head = Head(len(charset) + 1)
+
+    def start_weights(self) -> None:
+        """Random weights to train from, as published: the rectifier starts with straight lines, as it is built."""
+        for part in (self.backbone, self.head):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.trunc_normal_(module.weight, std=INITIAL_DEVIATION)
+                    nn.init.zeros_(module.bias)
+                elif isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(N, >=3, H, W) RGB in [0, 1] -> (N, 3, 32, 128), bicubic, unclamped, not normalised: as SGENet feeds it.
@@ -129,6 +143,17 @@ class SVTR(nn.Module):
         return ctc_readings(self(self.preprocess(images)), self.charset)
 
 
+@register_model(
+    system="recognizer_ctc",
+    paper="https://arxiv.org/abs/2205.00159",
+    signature=r"^backbone\.patch_embed\.",
+    task=RECOGNITION,
+)
+def svtr(**kwargs: Any) -> SVTR:
+    """`SVTR`; takes its options."""
+    return SVTR(**kwargs)
+
+
 class Rectifier(nn.Module):
     """(N, 3, H, W) -> (N, 3, 32, 100) float32: lines of text become straight, in training and in evaluation."""
 
@@ -158,7 +183,7 @@ class Backbone(nn.Module):
         first, last = STAGES[0][0], STAGES[-1][0]
         self.patch_embed = PatchEmbed(first)
         self.pos_embed = nn.Parameter(torch.empty(1, self.grids[0][0] * self.grids[0][1], first))
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=INITIAL_DEVIATION)
         rates = iter(torch.linspace(0, drop_path, sum(count for _, _, count in STAGES)).tolist())
         for stage, (features, heads, count) in enumerate(STAGES, 1):
             self.add_module(f"blocks{stage}", nn.ModuleList(Block(features, heads, next(rates)) for _ in range(count)))

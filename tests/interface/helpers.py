@@ -96,7 +96,7 @@ class SmallFocus(FocusTransformer):
 
 def shrink_recognisers(monkeypatch, folder: Path) -> list[str | Path]:
     """Build small networks around text for one test; returns arguments that name weights of theirs in `folder`."""
-    monkeypatch.setattr(base, "FocusTransformer", SmallFocus)
+    monkeypatch.setattr(base, "focus_recognizer", lambda state, source: SmallFocus())  # its heads are smaller
     monkeypatch.setattr(clue_guided, "BCN", SmallBCN)
     monkeypatch.setattr(clue_guided, "TextInterpreter", SmallInterpreter)
     monkeypatch.setitem(clues.PRIOR_GENERATORS, "CRNN", SmallCRNN)

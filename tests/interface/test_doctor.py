@@ -17,6 +17,7 @@ import main as program
 from interface import doctor
 from interface.checkpoint import file_sha256
 from interface.config import RECOGNITION, ROOT, SUPER_RESOLUTION, flatten, load_settings, read_yaml, schema_path
+from model import build_model
 from model.recognizer.crnn import CRNN
 from tests.dataset.pictures import encode, entries_of, word_pair, word_picture, write_entries
 from tests.interface.helpers import LIGHT, SmallBCN, SmallCRNN, SmallFocus, command_line
@@ -435,6 +436,16 @@ def test_a_network_of_full_size_fits(tmp_path):
     file = next(file for file in doctor.WEIGHTS if file.option == "TRAIN.VAL.crnn_pretrained")
     torch.save(CRNN().state_dict(), tmp_path / "crnn.pth")
     assert doctor.misfit(tmp_path / "crnn.pth", file, load_settings([])) == ""
+
+
+def test_a_focus_transformer_of_another_size_fits(tmp_path):
+    file = next(file for file in doctor.WEIGHTS if file.option == "LOSS.text_focus_pretrained")
+    small = build_model("focus_transformer_small")
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    assert doctor.misfit(tmp_path / "small.pth", file, load_settings([])) == ""
+    del small.encoder.cnn.conv1.bias
+    torch.save(small.state_dict(), tmp_path / "cut.pth")
+    assert "encoder.cnn.conv1.bias" in doctor.misfit(tmp_path / "cut.pth", file, load_settings([]))
 
 
 # As a user types it.

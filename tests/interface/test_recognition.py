@@ -327,7 +327,9 @@ def test_the_best_weights_serve_wherever_a_file_is_asked_for(tmp_path, tiny_dir,
     assert (facts["arch"], facts["charset"], facts["seed"]) == ("crnn", ALPHANUMERIC, 7)
     assert facts["data"] == [str(tiny_dir / "train")]
     assert "easy/words/hr" in facts["scores"]["test, %"]
-    assert {value.dtype for value in load_file(file).values()} == {torch.float16, torch.int64}
+    stored = load_file(file)
+    assert stored["cnn.conv0.weight"].dtype == torch.float16
+    assert stored["cnn.batchnorm2.running_var"].dtype == torch.float32  # it may be beyond the range of half precision
 
     network = CRNN()
     load_weights(network, read_weights(file, option="X", purpose="y", remedy="z"), file)
