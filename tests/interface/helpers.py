@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,10 @@ class SmallFocus(FocusTransformer):
 
     def __init__(self) -> None:
         super().__init__(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4)
+
+    @classmethod
+    def like(cls, state: Mapping[str, Tensor], **options: Any) -> "SmallFocus":
+        return cls()
 
 
 def shrink_recognisers(monkeypatch, folder: Path) -> list[str | Path]:
