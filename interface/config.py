@@ -461,6 +461,8 @@ def _check_clues(settings: Settings) -> None:
             "--language_loss distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights "
             "with --tpg_pretrained FILE, or use --language_loss ctc, which needs the labels alone"
         )
+    if settings.verb == "train" and model.freeze_tpg:
+        _check_frozen_students(settings)
     if settings.verb == "train" and loss.confusion and not loss.text_focus:
         raise ConfigError("LOSS.confusion weighs a term of --text_focus; add that, or leave the table out")
     asked = {"--visual_clue": model.visual_clue, "--language_model": model.language_model}
@@ -468,6 +470,16 @@ def _check_clues(settings: Settings) -> None:
     for flag, on in asked.items():
         if on and not model.triple_clues:
             raise ConfigError(f"{flag} works beside the linguistic clue; add --triple_clues, or leave it out")
+
+
+def _check_frozen_students(settings: Settings) -> None:
+    """A student that learns nothing has to read already, and a loss of its own would change nothing."""
+    loss, model = settings.config.LOSS, settings.config.MODEL
+    if model.tpg_pretrained == "random" and not settings.config.TRAIN.resume:
+        raise ConfigError("--freeze_tpg keeps a trained recogniser as it is; give its weights with --tpg_pretrained FILE")
+    for flag, on in {"--use_distill": loss.use_distill, "--use_label": loss.use_label}.items():
+        if on:
+            raise ConfigError(f"{flag} teaches the text-prior generator, which --freeze_tpg leaves as it is; drop one")
 
 
 def switch_arch(settings: Settings, arch: str) -> None:

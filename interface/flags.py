@@ -28,6 +28,7 @@ FLAGS = (
     Flag("tpg_share", "MODEL.tpg_share", "one text-prior generator for all stages"),
     Flag("tpg", "MODEL.tpg", "text-prior generator"),
     Flag("tpg_pretrained", "MODEL.tpg_pretrained", 'its starting weights, or "random"', "FILE"),
+    Flag("freeze_tpg", "MODEL.freeze_tpg", "leave the text-prior generator as it is"),
     Flag("gradient", "LOSS.gradient", "gradient-profile loss"),
     Flag("use_distill", "LOSS.use_distill", "pull the student's prior to the teacher's on HR"),
     Flag("use_label", "LOSS.use_label", "CTC loss of the student against the label"),

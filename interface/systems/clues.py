@@ -2,7 +2,8 @@
 
 Papers: C3-STISR, IJCAI 2022, https://arxiv.org/abs/2204.14044; TPGSR, https://arxiv.org/abs/2106.15368. In each stage
 a student recogniser reads the picture of the stage before (first the LR), its class probabilities guide the SR network,
-whose input is always the LR image. Gradients flow back through the whole cascade.
+whose input is always the LR image. Gradients flow back through the whole cascade. With `MODEL.freeze_tpg` the students stay as they
+are: what they read in an LR picture is then computed once.
 """
 
 from typing import Any, Literal
@@ -70,6 +71,8 @@ class Clues(System):
         self.networks, self.students = nn.ModuleList(networks), nn.ModuleList(students)
         self.stages, self.losses, self.weights = stages, losses, weights
         self.teacher = teacher.requires_grad_(False) if teacher is not None else None
+        self.freeze_tpg = config.MODEL.freeze_tpg
+        self.students.requires_grad_(not self.freeze_tpg)
         self.use_label, self.use_distill = config.LOSS.use_label, config.LOSS.use_distill
         self.hyphen = config.LOSS.hyphen
         self.linguistic, self.language = config.MODEL.triple_clues, config.LOSS.language
@@ -109,15 +112,19 @@ class Clues(System):
         )
 
     def train(self, mode: bool = True) -> "Clues":
-        """Set the mode; the teacher stays in evaluation mode."""
+        """Set the mode; the teacher and frozen students stay in evaluation mode."""
         super().train(mode)
+        # A frozen network must not update its BatchNorm statistics either.
         if self.teacher is not None:
-            self.teacher.eval()  # a frozen network must not update its BatchNorm statistics either
+            self.teacher.eval()
+        if self.freeze_tpg:
+            self.students.eval()
         return self
 
     def params(self, phase: str) -> list[nn.Parameter]:
-        """SR networks, then students."""
-        return [*self.networks.parameters(), *self.students.parameters()]
+        """SR networks, then students unless they are frozen."""
+        students = [] if self.freeze_tpg else self.students.parameters()
+        return [*self.networks.parameters(), *students]
 
     def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
         """Each SR network by itself, as published; students are not limited."""
@@ -143,8 +150,9 @@ class Clues(System):
         for stage in range(self.stages):
             student, network = self.student(stage), self.network(stage)
             # The published loop reads twice: first without batch statistics, for the language model.
-            reading = self._quiet_reading(student, picture) if self.student_passes == "published" else None
-            logits = student(student.preprocess(picture)).transpose(0, 1)  # (N, T, K)
+            twice = self.student_passes == "published" and not self.freeze_tpg
+            reading = self._quiet_reading(student, picture) if twice else None
+            logits = self._logits(student, picture, batch.indices if stage == 0 else None)
             prior = logits.softmax(-1)
             reading = prior if reading is None else reading
             clues, text_terms = self._linguistic_clue(network, reading, batch.labels, teacher_prior)
@@ -170,6 +178,16 @@ class Clues(System):
             picture = network(images_lr, as_clue(prior), *clues)
             pictures.append(picture)
         return pictures
+
+    def _logits(self, student: CRNN, picture: Tensor, indices: Tensor | None) -> Tensor:
+        """(N, T, K) what a student reads; kept by sample number if it is frozen and the picture is LR (`indices`)."""
+
+        def logits(rows: slice) -> Tensor:
+            return student(student.preprocess(picture[rows])).transpose(0, 1)
+
+        if self.freeze_tpg and indices is not None:
+            return self.targets.get("student_logits", student, indices, logits)
+        return logits(slice(None))
 
     def _teacher_prior(self, batch: Batch) -> Tensor | None:
         """(N, T, K) class probabilities of the sharp pictures."""
