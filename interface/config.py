@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import yaml
 from easydict import EasyDict
 
+from interface.exported import exported_facts
 from interface.flags import CHOICES, FLAGS, HIGHEST, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS, Flag
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -298,14 +299,32 @@ def arch_names() -> list[str]:
 
 
 def resumed_config(resume: str) -> Path | None:
-    """`config.yaml` of the run that `--resume` names, if it is a run of this program."""
+    """Where the options of what `--resume` names are: `config.yaml` of a run of this program, or exported weights."""
     if not resume:
         return None
     path = Path(resume)
+    if exported_facts(path) is not None:
+        return path
     if path.is_file() and path.name not in ("last.pth", "best.pth"):  # what lies beside it may be anybody's
         return None
     candidate = (path if path.is_dir() else path.parent) / RUN_CONFIG
     return candidate if candidate.is_file() else None
+
+
+def resumed_options(file: Path) -> dict[str, Any]:
+    """All options of a run; of exported weights those of the network, since what is done with them is something new.
+
+    Weights name the files they need by paths below this program's folder, which need not be the working folder.
+    """
+    facts = exported_facts(file)
+    if facts is None:
+        return read_yaml(file)
+    model, train = dict(facts["config"]["MODEL"]), facts["config"]["TRAIN"]
+    prior = str(model.get("tpg_pretrained", ""))
+    if not Path(prior).exists() and (ROOT / prior).is_file():
+        model["tpg_pretrained"] = str(ROOT / prior)
+    sizes = {name: train[name] for name in ("width", "height", "down_sample_scale")}
+    return {"arch": facts["arch"], "MODEL": model, "TRAIN": sizes}
 
 
 def _known_part(run: Mapping[str, Any], tree: dict[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
@@ -334,7 +353,7 @@ def find_interface(argv: Sequence[str]) -> str:
         user = read_yaml(user_file) if user_file else {}
         resume = flags.resume or (user.get("TRAIN") or {}).get("resume")
         run_file = resumed_config(resume or "")
-        run = read_yaml(run_file) if run_file else {}
+        run = resumed_options(run_file) if run_file else {}
         arch = spelled_arch(flags.arch or user.get("arch") or run.get("arch"))
         return arch_file(arch)[0] if arch in arch_names() else SUPER_RESOLUTION
     except (ConfigError, AttributeError, TypeError):  # such as a file whose TRAIN is a list
@@ -377,7 +396,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     merge(asked, user, str(user_file))
     resume = flags.get("TRAIN.resume") or get(asked, "TRAIN.resume")
     run_file = resumed_config(resume)
-    run = read_yaml(run_file) if run_file else {}
+    run = resumed_options(run_file) if run_file else {}
     arch = flags.get("arch") or user.get("arch") or run.get("arch") or tree["arch"]
     known_archs = arch_names()
     spelled = spelled_arch(arch)
@@ -476,7 +495,9 @@ def _check_frozen_students(settings: Settings) -> None:
     """A student that learns nothing has to read already, and a loss of its own would change nothing."""
     loss, model = settings.config.LOSS, settings.config.MODEL
     if model.tpg_pretrained == "random" and not settings.config.TRAIN.resume:
-        raise ConfigError("--freeze_tpg keeps a trained recogniser as it is; give its weights with --tpg_pretrained FILE")
+        raise ConfigError(
+            "--freeze_tpg keeps a trained recogniser as it is; give its weights with --tpg_pretrained FILE"
+        )
     for flag, on in {"--use_distill": loss.use_distill, "--use_label": loss.use_label}.items():
         if on:
             raise ConfigError(f"{flag} teaches the text-prior generator, which --freeze_tpg leaves as it is; drop one")

@@ -57,8 +57,9 @@ class Evaluating(TextBase):
         splits = named_splits(self.config.TEST.test_data_dir, self.spec)
         self.build_trained_system()
         self.evaluator = self.build_evaluator()
-        state = self.resume.state if self.resume else None
-        self.report(splits, weights=self.resume.path if self.resume else None, step=state["step"] if state else None)
+        self.report(
+            splits, weights=self.resume.path if self.resume else None, step=self.resume.step if self.resume else None
+        )
         return 0
 
     def report(self, splits: list[Split], *, weights: Path | None, step: int | None) -> None:

@@ -24,17 +24,18 @@ def selection(config: EasyDict, resume: Resume | None, weights: Path | None) -> 
     """What chose the weights: {"on": "test", "validation" or "unknown", "note": a sentence}."""
     if weights is None:
         return {"on": "validation", "note": "No trained weights: there was nothing to choose."}
-    if resume is not None and resume.state is None:
+    if resume is not None and resume.known is None:
         return {"on": "unknown", "note": "Published weights: how they were chosen is not recorded in the file."}
-    val = resume.state["config"]["TRAIN"]["VAL"] if resume is not None and resume.state else config.TRAIN.VAL
+    trained = resume.known["config"]["TRAIN"] if resume is not None and resume.known else config.TRAIN
+    val = trained["VAL"]
     validated = {Path(path).resolve() for path in val["val_data_dir"]}
     tested = {Path(path).resolve() for path in config.TEST.test_data_dir}
     if val.get("select_on") == "test" or validated & tested:
         return {"on": "test", "note": OPTIMISTIC}
-    trained = resume.state["config"]["TRAIN"] if resume is not None and resume.state else config.TRAIN
     if {Path(path).resolve() for path in trained["train_data_dir"]} & tested:
         return {"on": "test", "note": "A test set was trained on: the result says nothing about new words."}
-    if weights.name != BEST:
+    chosen = resume.exported["chosen"] if resume is not None and resume.exported else weights.name
+    if chosen != BEST:
         return {"on": "validation", "note": f"{weights.name}: the last state of the run, not chosen by any score."}
     return {"on": "validation", "note": "Weights were chosen on validation data, none of it one of these test sets."}
 

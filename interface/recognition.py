@@ -16,7 +16,7 @@ from dataset.charset import read_charset
 from dataset.loading import Batch
 from interface.base import StopRequested
 from interface.checkpoint import write_atomically, write_text
-from interface.export_recognizer import export_weights
+from interface.export_weights import export_weights
 from interface.facts import selection
 from interface.logger import Progress, finite
 from interface.provenance import command, environment
@@ -126,8 +126,9 @@ class TextRecognition(Training):
         """Read the test sets with the weights of `--resume`."""
         sets = self.test_sets(self.config.TEST.test_data_dir)
         self.build_trained_system()
-        state = self.resume.state if self.resume else None
-        self.report(sets, weights=self.resume.path if self.resume else None, step=state["step"] if state else None)
+        self.report(
+            sets, weights=self.resume.path if self.resume else None, step=self.resume.step if self.resume else None
+        )
         return 0
 
     def test_sets(self, paths: list[str]) -> list[WordSet]:

@@ -1,4 +1,4 @@
-"""What `--resume` names: a run of this program, or weights that a published program saved."""
+"""What `--resume` names: a run of this program, weights exported from one, or weights of a published program."""
 
 import logging
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from interface.config import (
     resumed_config,
     switch_arch,
 )
+from interface.exported import exported_facts
 from interface.systems.base import System
 from model.registry import identify
 
@@ -36,7 +37,7 @@ LAST, BEST = "last.pth", "best.pth"
 SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
 IDENTITY = tuple(
     "arch MODEL.charset MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
-    "MODEL.sr_share MODEL.tpg_share TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
+    "MODEL.sr_share MODEL.tpg_share MODEL.freeze_tpg TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
 )
 
 
@@ -45,17 +46,30 @@ class Resume:
     """An opened `--resume`.
 
     Attributes:
-        path: the checkpoint file, or the published folder or file.
-        state: the whole checkpoint of a run of this program; None for published weights.
+        path: the checkpoint file, the exported file, or the published folder or file.
+        state: the whole checkpoint of a run of this program; else None.
+        exported: weights of a system in a file of their own: its facts (`interface.exported`) and "system",
+            the tensors.
     """
 
     path: Path
     state: dict[str, Any] | None
+    exported: dict[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def known(self) -> dict[str, Any] | None:
+        """What this program wrote: a checkpoint or exported weights; None for published ones."""
+        return self.state or self.exported
+
+    @property
+    def step(self) -> int | None:
+        """At which the weights were taken; None if the file does not say."""
+        return self.known["step"] if self.known is not None else None
 
     def forget_tensors(self) -> None:
         """Free the memory of what has been taken over; the configuration stays."""
@@ -68,8 +82,8 @@ class Resume:
         Raises:
             CheckpointError: they do not fit.
         """
-        if self.state is not None:
-            system.load_trained_state(self.state["system"], str(self.path))
+        if self.known is not None:
+            system.load_trained_state(self.known["system"], str(self.path))
             return
         for part, modules in system.published_parts().items():
             students = part.startswith("recognizer")  # of which published runs have one for each stage, shared or not
@@ -102,7 +116,7 @@ def open_resume(settings: Settings) -> Resume | None:
         return None
     resume = _open(settings, name)
     asked = settings.config.MODEL.language_model if "MODEL.language_model" in settings.given else ""
-    saved = resume.state["config"]["MODEL"].get("language_model", "") if resume.state is not None else ""
+    saved = resume.known["config"]["MODEL"].get("language_model", "") if resume.known is not None else ""
     if asked and asked != saved:
         raise CheckpointError(
             f"--language_model {asked}: a training may begin with it, but {resume.path} has a language model of its "
@@ -128,6 +142,15 @@ def _open(settings: Settings, name: str) -> Resume:
             log.warning("%s has no %s, so %s is used", path, order[0], own.name)
         path = own or path
     if path.is_file():
+        facts = exported_facts(path)
+        if facts is not None:
+            tensors = {
+                key: value.float() if value.is_floating_point() else value for key, value in read_any(path).items()
+            }
+            resume = Resume(path, None, {**facts, "system": tensors})
+            _refuse_network(settings, facts["arch"], path)
+            _adopt_options(settings, resume)
+            return resume
         loaded = read_any(path)
         if isinstance(loaded, dict) and DIGEST in loaded:
             resume = Resume(path, _complete(verified(loaded, path), path))
@@ -183,9 +206,9 @@ def _adopt_options(settings: Settings, resume: Resume) -> None:
     A test or demo may name other options on its command line, as the published test commands do: the checkpoint's
     count, and the log says so. Training refuses them.
     """
-    assert resume.state is not None
+    assert resume.known is not None
     known = dict(flatten(settings.config))
-    saved = dict(flatten(resume.state["config"]))
+    saved = dict(flatten(resume.known["config"]))
     whole = resumed_config(settings.config.TRAIN.resume) is None
     one_stage = saved.get("MODEL.stu_iter") == 1
     for key, stored in saved.items():

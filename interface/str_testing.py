@@ -76,7 +76,6 @@ def build_protocol(task: Evaluating, options: StrOptions) -> StrProtocol:
 
 def describe(task: Evaluating, protocol: StrProtocol, results: dict[str, Any]) -> dict[str, Any]:
     """The whole report of some benchmarks as one dict."""
-    state = task.resume.state if task.resume else None
     report = facts.describe(
         task.config,
         results=results,
@@ -84,7 +83,7 @@ def describe(task: Evaluating, protocol: StrProtocol, results: dict[str, Any]) -
         stages=protocol.system.stages if protocol.system else 0,
         device=task.device,
         weights=task.resume.path if task.resume else None,
-        step=state["step"] if state else None,
+        step=task.resume.step if task.resume else None,
         resume=task.resume,
     )
     settings = {"mixed_precision": task.config.TRAIN.mixed_precision, **protocol.description()}

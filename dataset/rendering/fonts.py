@@ -17,7 +17,9 @@ import cv2
 
 EM = 64  # font size on the canvas, in pixels
 # Files whose names say that they hold no letters of text; what slips through is caught by `drawable`.
-_NOT_TEXT = re.compile(r"symbol|D050000L|math|emoji|dingbat|icon|STIXSiz|STIXNonUni|cmex|cmsy|LastResort|braille|music", re.I)
+_NOT_TEXT = re.compile(
+    r"symbol|D050000L|math|emoji|dingbat|icon|STIXSiz|STIXNonUni|cmex|cmsy|LastResort|braille|music", re.I
+)
 _STYLE_SUFFIX = re.compile(r"[-_ ].*|(?:Bol|Ita|Reg|Obl|Light|Thin|Medium|Black|ExtraLight|SemiBold|10).*")
 
 

@@ -2,8 +2,8 @@
 
 Papers: C3-STISR, IJCAI 2022, https://arxiv.org/abs/2204.14044; TPGSR, https://arxiv.org/abs/2106.15368. In each stage
 a student recogniser reads the picture of the stage before (first the LR), its class probabilities guide the SR network,
-whose input is always the LR image. Gradients flow back through the whole cascade. With `MODEL.freeze_tpg` the students stay as they
-are: what they read in an LR picture is then computed once.
+whose input is always the LR image. Gradients flow back through the whole cascade. With `MODEL.freeze_tpg` the students
+stay as they are: what they read in an LR picture is then computed once.
 """
 
 from typing import Any, Literal
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from dataset.charset import encode_ctc
 from dataset.loading import Batch
-from interface.checkpoint import load_weights, read_weights
+from interface.checkpoint import CheckpointError, content_digest, load_weights, read_weights
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
 from loss.ctc import ctc_loss
 from loss.semantic import semantic_loss
 from model.recognizer.crnn import CRNN
 
 RANDOM = "random"
+STUDENTS = "frozen_students"  # key of the trained state
 DISTILL = "distill"  # LOSS.language: as the C3-STISR paper says; its code, and RTSRN's, use CTC
 PRIOR_GENERATORS = {"CRNN": CRNN}  # by MODEL.tpg
 
@@ -54,7 +55,7 @@ class Clues(System):
         config: the configuration; `LOSS` says which terms are on.
     """
 
-    frozen = ("losses", "teacher")
+    frozen: tuple[str, ...] = ("losses", "teacher")
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Clues(System):
         self.teacher = teacher.requires_grad_(False) if teacher is not None else None
         self.freeze_tpg = config.MODEL.freeze_tpg
         self.students.requires_grad_(not self.freeze_tpg)
+        if self.freeze_tpg:
+            self.frozen = (*self.frozen, "students")
         self.use_label, self.use_distill = config.LOSS.use_label, config.LOSS.use_distill
         self.hyphen = config.LOSS.hyphen
         self.linguistic, self.language = config.MODEL.triple_clues, config.LOSS.language
@@ -83,8 +86,9 @@ class Clues(System):
         """Build networks, students and, for training, the teacher and the losses' recogniser."""
         model, stages = config.MODEL, config.MODEL.stu_iter
         distill = training and (config.LOSS.use_distill or config.LOSS.language == DISTILL)
+        known = pretrained or model.freeze_tpg  # no checkpoint holds a frozen student
         state = None
-        if (pretrained or distill) and model.tpg_pretrained != RANDOM:
+        if (known or distill) and model.tpg_pretrained != RANDOM:
             state = read_weights(
                 model.tpg_pretrained,
                 option="MODEL.tpg_pretrained",
@@ -103,7 +107,7 @@ class Clues(System):
             _load_language_model(networks, model.language_model)
         return cls(
             networks=networks,
-            students=[recognizer(pretrained) for _ in range(1 if model.tpg_share else stages)],
+            students=[recognizer(known) for _ in range(1 if model.tpg_share else stages)],
             stages=stages,
             losses=build_image_losses(config, training=training),
             weights=dict(config.LOSS.weights),
@@ -125,6 +129,28 @@ class Clues(System):
         """SR networks, then students unless they are frozen."""
         students = [] if self.freeze_tpg else self.students.parameters()
         return [*self.networks.parameters(), *students]
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """`state_dict` without the frozen parts; of frozen students a digest, since others would fit as well."""
+        state = super().trained_state()
+        return {**state, STUDENTS: self._digest()} if self.freeze_tpg else state
+
+    def load_trained_state(self, state: dict[str, Tensor], source: str) -> None:
+        """Take over what `trained_state` gave.
+
+        Raises:
+            ValueError: keys or shapes differ, or the frozen students are not those of the training.
+        """
+        if self.freeze_tpg and STUDENTS in state and not torch.equal(state[STUDENTS].cpu(), self._digest()):
+            raise CheckpointError(
+                f"{source} was trained with another frozen text-prior generator than the weights that --tpg_pretrained "
+                "names here; give the same file"
+            )
+        super().load_trained_state({key: value for key, value in state.items() if key != STUDENTS}, source)
+
+    def _digest(self) -> Tensor:
+        """(32,) uint8 sha256 of the students' weights."""
+        return torch.tensor(list(bytes.fromhex(content_digest(self.students.state_dict()))), dtype=torch.uint8)
 
     def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
         """Each SR network by itself, as published; students are not limited."""

@@ -20,7 +20,7 @@ from dataset.charset import read_charset
 from interface import readers
 from interface.checkpoint import CheckpointError, load_checkpoint
 from interface.config import ROOT, load_settings
-from interface.export_recognizer import export_weights, training_commands
+from interface.export_weights import export_weights, training_commands
 from interface.recognition import TextRecognition
 from interface.systems import base, build_system
 from interface.systems.recognizers import Words, start_weights
@@ -151,7 +151,7 @@ BY_HEART = {
     "aster": (0.01, 60),
     "focus_transformer": (0.005, 80),
     "focus_transformer_small": (0.005, 80),
-    "moran": (0.005, 120),
+    "moran": (0.003, 160),
     "svtr": (0.004, 180),
 }
 
@@ -234,7 +234,7 @@ def test_a_run_that_was_stopped_early_is_exported(small, words, tmp_path, capsys
     arguments = [*words(4), *"--arch aster --val_interval 1 --vis_dir a".split()]
     folder = run([*arguments, "--steps", "1"]).folder
     run(["--device", "cpu", "--resume", folder, "--steps", "2"])
-    script = runpy.run_path(str(ROOT / "scripts" / "export_recognizer.py"))
+    script = runpy.run_path(str(ROOT / "scripts" / "export_weights.py"))
     out = tmp_path / "out" / "mine.safetensors"
     log = folder / "metrics.jsonl"
     log.write_text(log.read_text().replace("python ", "python main.py --once ") + '{"event": "tra')

@@ -19,7 +19,7 @@ from dataset.str_sets import StrWriter
 from interface.checkpoint import CheckpointError, file_sha256, load_checkpoint, load_weights, read_weights
 from interface.config import ROOT, ConfigError, load_settings
 from interface.export import export_published
-from interface.export_recognizer import export_weights
+from interface.export_weights import export_weights
 from interface.readers import build_readers
 from interface.recognition import TextRecognition
 from interface.systems import SYSTEMS, build_system

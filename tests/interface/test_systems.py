@@ -6,12 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.testing import assert_close
 
 from dataset.loading import LoaderSpec, collate
 from interface.config import load_settings
 from interface.systems import SYSTEMS, build_system
 from interface.systems.base import network_options
 from interface.systems.clues import as_clue
+from interface.targets import TargetCache
 from model import build_model, list_models, model_spec
 from model.language.bcn import BCN
 from model.recognizer.crnn import CRNN
@@ -223,6 +225,38 @@ def test_the_teacher_never_moves_and_never_trains(batch, crnn_file):
     assert_identical(copied(system.teacher), before)
     moved = copied(system.students[0])
     assert not torch.equal(next(iter(moved.values())), next(iter(before.values())))
+
+
+@pytest.mark.parametrize("options", ["", "--triple_clues", "--stu_iter 2"])
+def test_frozen_students_never_move_and_read_each_lr_picture_once(batch, crnn_file, options):
+    system = light("--freeze_tpg", "--tpg_pretrained", crnn_file, *options.split()).train()
+    before = copied(system.students)
+    system.targets = TargetCache(12, longest=0, key=str, folder=None, limit=1e9)
+    read: list[int] = []
+    for student in system.students:
+        assert not any(module.training for module in student.modules())
+        student.register_forward_pre_hook(lambda module, args: read.append(len(args[0])))
+    optimizer = torch.optim.SGD(system.params("main"), lr=1e-3)
+    assert not {id(p) for p in system.students.parameters()} & {id(p) for p in system.params("main")}
+    losses = []
+    for _ in range(2):
+        system.train()
+        losses.append(system(batch))
+        sum(losses[-1].values()).backward()
+        optimizer.step()
+    assert_identical(copied(system.students), before)
+    # The LR picture by itself for each sample, and once more where the size of a value is found out.
+    later = [4, 4] if "--stu_iter" in options else []
+    assert sorted(read) == sorted([1] * 5 + later)
+
+
+def test_frozen_students_give_the_prior_of_their_evaluation_mode(batch, crnn_file):
+    options = ["--tpg_pretrained", crnn_file, "--triple_clues"]
+    frozen, free = light("--freeze_tpg", *options).eval(), light(*options).eval()
+    free.load_state_dict(frozen.state_dict())
+    assert_close(frozen.super_resolve(batch.images_lr), free.super_resolve(batch.images_lr))
+    for kept, computed in zip(frozen(batch).values(), free(batch).values(), strict=True):
+        assert_close(kept, computed)
 
 
 def test_the_teacher_is_no_part_of_a_checkpoint(crnn_file):

@@ -1,4 +1,8 @@
-"""A recogniser's weights in a small file, with what is known about them beside it.
+"""Weights of a run in a small file for others to use, with what is known about them beside it.
+
+Of a recogniser the file holds the network alone, under the keys of the published files, so that it can stand wherever
+weights of that recogniser are asked for. Of a super-resolution system it holds all that was trained, and its options in
+the head, so that `--resume FILE` tests it or begins a training with it.
 
 What is trained is rounded to half precision. The rest is kept as it is: statistics of BatchNorm may be beyond its
 range, and the constants of a spline beyond its 11 bits.
@@ -11,20 +15,22 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from interface.checkpoint import CheckpointError, file_sha256, load_checkpoint, write_atomically, write_text
-from interface.resume import BEST, LAST
+from interface.checkpoint import file_sha256, load_checkpoint, write_atomically, write_text
+from interface.config import load_settings
+from interface.exported import FACTS
+from interface.resume import BEST, LAST, open_resume
+from interface.systems import System, build_system
 from interface.systems.recognizers import CHARSET
-from model import build_model
 
-PREFIX = "network."
-
+PREFIX = "network."  # of a recogniser within its system
 
 START, RESUME = "start", "resume"  # events of metrics.jsonl that hold a command
 
 
 def export_weights(source: Path, target: Path, tested: Mapping[str, float] | None = None, *, which: str = "") -> Path:
-    """Write the network of a checkpoint as half-precision safetensors, and `<target>.json` beside it.
+    """Write what a checkpoint holds as half-precision safetensors, and `<target>.json` beside it.
 
     Args:
         source: run folder (its `best.pth`, else `last.pth`) or checkpoint file.
@@ -38,8 +44,7 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
     Raises:
         FileNotFoundError: there is no checkpoint.
         FileExistsError: there is something at `target`.
-        ValueError: the checkpoint is damaged or no recogniser, the target has another ending, or the source is a file
-            besides `which`.
+        ValueError: the checkpoint is damaged, the target has another ending, or the source is a file besides `which`.
     """
     if target.suffix != ".safetensors":
         raise ValueError(f"{target}: weights are written as .safetensors; give the file that ending")
@@ -49,23 +54,25 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
             raise FileExistsError(f"{path} exists; nothing is overwritten: choose another name or remove it")
     source = _checkpoint(source, which)
     state = load_checkpoint(source)
-    if CHARSET not in state["system"]:
-        raise CheckpointError(f"{source} holds no recogniser, but the network {state['config'].get('arch')}")
-    arch, charset = state["config"]["arch"], "".join(map(chr, state["system"][CHARSET].tolist()))
-    with torch.random.fork_rng(devices=[]):
-        trained = {name for name, _ in build_model(arch, charset=charset).named_parameters()}
-    tensors = {
-        name: (value.half() if name in trained else value).contiguous().to("cpu")
-        for name, value in _network(state["system"]).items()
-    }
+    arch, reads = state["config"].get("arch"), CHARSET in state["system"]
+    tensors = _rounded(state["system"], _system(source, arch))
+    about: dict[str, Any] = {"arch": arch}
+    heading: dict[str, str] | None = None
+    if reads:
+        about["charset"] = "".join(map(chr, tensors.pop(CHARSET).tolist()))
+        tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
+    else:
+        chosen = source.name if source.name in (BEST, LAST) else LAST
+        options = {**about, "step": state["step"], "chosen": chosen, "config": state["config"]}
+        heading = {FACTS: json.dumps(options, ensure_ascii=False)}
+        about["chosen"] = chosen
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda path: save_file(tensors, path))
+    write_atomically(target, lambda path: save_file(tensors, path, metadata=heading))
     best, commands = state["best"] or {}, training_commands(source.parent)
     facts: dict[str, Any] = {
         "file": target.name,
         "sha256": file_sha256(target),
-        "arch": arch,
-        "charset": charset,
+        **about,
         "dtype": "float16",
         "step": state["step"],
         "code": state["code"],
@@ -79,6 +86,22 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
     content = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
     write_atomically(facts_file, lambda path: write_text(path, content))
     return facts_file
+
+
+def _system(source: Path, arch: str) -> System:
+    """The system that a checkpoint belongs to, with its weights."""
+    settings = load_settings(["--go_test", "--arch", arch, "--resume", str(source)])
+    resume = open_resume(settings)
+    assert resume is not None, "a path is given"
+    with torch.random.fork_rng(devices=[]):
+        system = build_system(settings.config, training=False, pretrained=False)
+    resume.load_system(system)
+    return system
+
+
+def _rounded(state: Mapping[str, Tensor], system: System) -> dict[str, Tensor]:
+    trained = {name for name, _ in system.named_parameters()}
+    return {name: (value.half() if name in trained else value).contiguous().to("cpu") for name, value in state.items()}
 
 
 def training_commands(folder: Path) -> list[str]:
@@ -104,7 +127,3 @@ def _checkpoint(source: Path, which: str) -> Path:
         return source
     names = {"best": (BEST,), "last": (LAST,)}.get(which, (BEST, LAST))
     return next((source / name for name in names if (source / name).is_file()), source / names[-1])
-
-
-def _network(system: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.removeprefix(PREFIX): value for key, value in system.items() if key.startswith(PREFIX)}
