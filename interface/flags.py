@@ -34,6 +34,8 @@ FLAGS = (
     Flag("use_label", "LOSS.use_label", "CTC loss of the student against the label"),
     Flag("ssim_loss", "LOSS.ssim_loss", "add 1 - SSIM"),
     Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
+    Flag("text_focus_pretrained", "LOSS.text_focus_pretrained", "the recogniser behind --text_focus", "FILE"),
+    Flag("confusion", "LOSS.confusion", "table that weighs confusions of characters in --text_focus", "FILE"),
     Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
     Flag("language_loss", "LOSS.language", "what the language model learns from: labels (ctc) or teacher (distill)"),
     Flag(

@@ -9,6 +9,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from dataset.loading import Batch
+from interface import starter
 from interface.checkpoint import load_weights, read_weights
 from interface.confusion import read_confusion
 from interface.targets import Targets
@@ -186,9 +187,10 @@ def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
         return ImageLosses(loss, None)
     state = read_weights(
         loss.text_focus_pretrained,
-        option="LOSS.text_focus_pretrained",
+        option="--text_focus_pretrained",
         purpose="the frozen recogniser of --text_focus",
-        remedy="train without --text_focus",
+        remedy=f"--text_focus_pretrained {starter.TEXT_FOCUS} takes the small one that comes along, or train without "
+        "--text_focus",
     )
     recognizer = focus_recognizer(state, loss.text_focus_pretrained)  # the published one, or a smaller one
     load_weights(recognizer, state, loss.text_focus_pretrained)

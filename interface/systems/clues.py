@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dataset.charset import encode_ctc
 from dataset.loading import Batch
+from interface import starter
 from interface.checkpoint import CheckpointError, content_digest, load_weights, read_weights
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
 from loss.ctc import ctc_loss
@@ -93,7 +94,8 @@ class Clues(System):
                 model.tpg_pretrained,
                 option="MODEL.tpg_pretrained",
                 purpose="the recogniser whose reading guides the SR network",
-                remedy="--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
+                remedy=f"--tpg_pretrained {starter.CRNN} takes the one that comes along, trained on rendered words; "
+                "--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
             )
 
         def recognizer(load: bool) -> CRNN:

@@ -128,7 +128,7 @@ def test_the_visual_clue_trains_and_tests_with_any_number_of_channels(tiny_dir, 
 def test_text_focus_adds_its_terms(batch, tmp_path, caplog):
     settings = load_settings([*LIGHT, "--text_focus"])
     settings.config.LOSS.text_focus_pretrained = str(tmp_path / "transformer.pth")
-    with pytest.raises(FileNotFoundError, match=r"transformer.pth \(LOSS.text_focus_pretrained\).*--text_focus"):
+    with pytest.raises(FileNotFoundError, match=r"transformer.pth \(--text_focus_pretrained\).*--text_focus"):
         build_system(settings.config, training=True)
     torch.save(FocusTransformer().state_dict(), tmp_path / "transformer.pth")
     caplog.set_level(logging.INFO)
