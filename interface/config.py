@@ -458,7 +458,7 @@ def _check_super_resolution(settings: Settings) -> None:
     if model.STN and low_size != (16, 64):
         raise ConfigError(
             f"--STN rectifies 16x64 pictures only, but LR is {low_size[0]}x{low_size[1]} here; "
-            "use --width 128 --height 32, or leave --STN out"
+            "use --width 128 --height 32, or --no-STN"
         )
     if settings.verb == "train" and model.STN and train.batch_size == 1:
         raise ConfigError("--STN normalises over the batch, so one picture is not enough; use --batch_size 2 or more")

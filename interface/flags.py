@@ -99,7 +99,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("sgenet tsrn tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
+    "arch": tuple("sgenet tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }

@@ -152,7 +152,7 @@ def _keywords(builder: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             keywords[parameter.name] = parameter
         elif inspect.isclass(builder):
-            keywords |= _keywords(builder.__mro__[1])
+            keywords = _keywords(builder.__mro__[1]) | keywords  # a subclass may have another default
         else:
             network = typing.get_type_hints(builder).get("return")
             if not inspect.isclass(network):
