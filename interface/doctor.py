@@ -7,27 +7,23 @@ What may be missing is imported inside of functions: this file itself needs the 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import re
 import shlex
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from interface.doctor_rows import MISSING, OK, OLD, RENDERED, UNUSABLE, Problem, Row, Section, size_of
+from interface.doctor_weights import reads_with_ppocr, weights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from interface.config import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,162 +33,12 @@ INSTALL = "pip install -r requirements.txt"
 MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
 PPOCR_PACKAGES = {"rapidocr", "onnxruntime"}
 
-OK, MISSING, UNUSABLE, OLD = "ok", "missing", "unusable", "too old"
 TEXTZOOM = "TextZoom"
 # Samples of TextZoom's sets, https://arxiv.org/abs/2005.03341.
 TEXTZOOM_SIZES = {"train1": 14573, "train2": 2794, "easy": 1619, "medium": 1411, "hard": 1343}
-RENDERED = "data/synthetic/train1 data/synthetic/train2"
 DATA_SOURCES = (
     "TextZoom: LMDBs from https://github.com/WenjiaWang0312/TextZoom, in ./textzoom",
     "a rendered stand-in: python scripts/make_synthetic.py --out data/synthetic --pairs 20000 --test_pairs 500",
-)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something the job needs and does not have, and what to do about it: one of the lines of `remedy`."""
-
-    what: str
-    remedy: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of a section: its columns, what is to be said below it, and why the job cannot run, if it is that.
-
-    That of a data set has its number of samples, too.
-    """
-
-    cells: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    problem: Problem | None = None
-    samples: int = 0
-
-
-@dataclass(frozen=True)
-class Section:
-    """Rows under a title; `footer` is said once below all of them."""
-
-    title: str
-    rows: list[Row]
-    footer: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A weights file that an option can name.
-
-    Attributes:
-        option: the dotted key.
-        flag: how the option is given; for keys without a flag the key itself.
-        use: what does not work without the file.
-        instead: how to do without it.
-        network: `module:builder` of what has to fit; the builder `like` gets the weights and takes their sizes; empty:
-            the table of `LOSS.confusion`.
-        usual: where it is looked for if the option names none.
-        system: the recipe of the networks that read it; empty: any.
-        command: what makes it, unless `--arch` trains its network.
-        source: who publishes it.
-    """
-
-    option: str
-    flag: str
-    use: str
-    instead: str
-    network: str = ""
-    usual: str = ""
-    system: str = ""
-    command: str = ""
-    source: str = ""
-
-    @property
-    def reader(self) -> str:
-        """What `--test_model` calls its network."""
-        return self.network.rpartition(":")[2]
-
-    def makers(self, archs: Iterable[str]) -> list[str]:
-        """Which of these `--arch` train such a network; where sizes are free, those with a size in their name, too."""
-        own = self.network.partition(":")[0].rpartition(".")[2]
-        return [name for name in archs if name == own or (self.free_size and name.startswith(f"{own}_"))]
-
-    @property
-    def free_size(self) -> bool:
-        """Whether the network takes the sizes of the weights."""
-        return self.network.endswith(".like")
-
-
-JUDGES = "TRAIN.VAL."
-WITHOUT_JUDGE = "--test_model PPOCR needs no file"
-WEIGHTS = (
-    WeightsFile(
-        option="MODEL.tpg_pretrained",
-        flag="--tpg_pretrained",
-        use="the text prior",
-        instead="--tpg_pretrained random --use_label trains one along (as --config synthetic.yaml does)",
-        network="model.recognizer.crnn:CRNN",
-        usual="./rec_pth/crnn.pth",
-        system="clues",
-        source="crnn.pth of https://github.com/meijieru/crnn.pytorch",
-    ),
-    WeightsFile(
-        option="TRAIN.VAL.crnn_pretrained",
-        flag="--crnn_pretrained",
-        use="--test_model CRNN",
-        instead=WITHOUT_JUDGE,
-        network="model.recognizer.crnn:CRNN",
-        source="crnn.pth of https://github.com/meijieru/crnn.pytorch",
-    ),
-    WeightsFile(
-        option="TRAIN.VAL.rec_pretrained",
-        flag="--rec_pretrained",
-        use="--test_model ASTER",
-        instead=WITHOUT_JUDGE,
-        network="model.recognizer.aster:ASTER",
-        source="demo.pth.tar of https://github.com/ayumiymk/aster.pytorch",
-    ),
-    WeightsFile(
-        option="TRAIN.VAL.moran_pretrained",
-        flag="--moran_pretrained",
-        use="--test_model MORAN",
-        instead=WITHOUT_JUDGE,
-        network="model.recognizer.moran:MORAN",
-        source="demo.pth of https://github.com/Canjie-Luo/MORAN_v2",
-    ),
-    WeightsFile(
-        option="LOSS.text_focus_pretrained",
-        flag="LOSS.text_focus_pretrained",
-        use="--text_focus",
-        instead="leave --text_focus out",
-        network="model.recognizer.focus_transformer:FocusTransformer.like",
-        source="pretrain_transformer.pth of https://github.com/FudanVI/FudanOCR (scene-text-telescope)",
-    ),
-    WeightsFile(
-        option="LOSS.confusion",
-        flag="LOSS.confusion",
-        use="weights of confusions in --text_focus",
-        instead="leave LOSS.confusion empty: all confusions weigh alike",
-        usual="./rec_pth/confuse.npz",
-        command="python scripts/convert_confusion.py confuse.pkl rec_pth/confuse.npz",
-        source="confuse.pkl comes with the published programs",
-    ),
-    WeightsFile(
-        option="MODEL.language_model",
-        flag="--language_model",
-        use="a pre-trained language model for --triple_clues",
-        instead="leave --language_model out: it learns from nothing",
-        network="model.language.bcn:BCN",
-        usual="./rec_pth/language_model.safetensors",
-        system="clues",
-        command="python scripts/pretrain_language_model.py --out rec_pth/language_model.safetensors",
-    ),
-    WeightsFile(
-        option="MODEL.pretrained",
-        flag="--pretrained",
-        use="weights to begin the training with",
-        instead="leave --pretrained out to train from nothing",
-        network="model:build_model",
-        command="python main.py --arch ARCH ... ends with ckpt/<run>/ARCH.safetensors",
-    ),
 )
 
 
@@ -236,17 +82,7 @@ def requirements(settings: Settings | None) -> list[Row]:
     return [Row(row.cells) if row.cells[0] in unread else row for row in rows]
 
 
-def reads_with_ppocr(settings: Settings) -> bool:
-    """Whether the job reads with PP-OCR, whose packages nothing else needs."""
-    return "PPOCR" in settings.config.TEST.get("test_model", [])
-
-
 # ---- machine
-
-
-def size_of(size: float) -> str:
-    """Bytes in GiB, or what is less in MiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def free_memory() -> float | None:
@@ -436,178 +272,6 @@ def data_sets(settings: Settings) -> list[Row]:
     for path in paths:
         rows.append(data_row("test (--test_data_dir)", path, synthetic=synthetic, needed=needed, remedy=remedy))
     return rows
-
-
-# ---- weights files
-
-
-def blueprint(file: WeightsFile, state: Mapping[str, Tensor], settings: Settings) -> nn.Module:
-    """The network that weights have to fit, without memory for its own."""
-    import torch  # noqa: PLC0415
-
-    from dataset.charset import read_charset  # noqa: PLC0415
-
-    module, _, name = file.network.partition(":")
-    build: Callable[..., nn.Module] = attrgetter(name)(importlib.import_module(module))
-    options: dict[str, Any] = {"state": state} if file.free_size else {}
-    if file.option == "MODEL.pretrained":
-        options = {"name": settings.config.arch, "charset": read_charset(settings.config.MODEL.charset)}
-    with torch.device("meta"):
-        return build(**options).to("meta")  # some buffers are made elsewhere whatever the default is
-
-
-def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = False) -> str:
-    """Why a file cannot be used; empty if it can. With `header`, of a `.safetensors` file, only shapes are read."""
-    import torch  # noqa: PLC0415
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
-
-    from interface.checkpoint import load_weights, read_weights  # noqa: PLC0415
-    from interface.confusion import read_confusion  # noqa: PLC0415
-
-    try:
-        if not file.network:
-            read_confusion(path)
-            return ""
-        if header:
-            with safe_open(path, framework="pt") as opened:
-                shapes = {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118 - no mapping
-            state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        else:
-            state = read_weights(path, option=file.flag, purpose=file.use, remedy=file.instead)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that nothing is copied into a network without memory is intended
-            network = blueprint(file, state, settings)
-            load_weights(network, state, path, hint=f"{file.flag} names weights for {file.use}.")
-    except (OSError, ValueError, SafetensorError) as error:
-        return str(error)
-    return ""
-
-
-def known_hash(path: Path, sha256: str) -> str:
-    """What the json beside a weights file says of its hash."""
-    beside = path.with_suffix(".json")
-    try:
-        stored = json.loads(beside.read_text(encoding="utf-8"))["sha256"]
-    except FileNotFoundError:
-        return "unknown file"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"unknown file ({beside.name} names no sha256)"
-    return f"as {beside.name} says" if stored == sha256 else f"NOT the file of {beside.name}"
-
-
-def stand_ins(path: Path, file: WeightsFile, settings: Settings) -> list[Path]:
-    """Files beside a missing one that fit its network."""
-    there = sorted(path.parent.glob("*.safetensors")) if file.network else []
-    return [other for other in there if not misfit(other, file, settings, header=True)]
-
-
-def named_path(file: WeightsFile, settings: Settings) -> str:
-    """What the option names; empty if no file."""
-    from interface.config import get  # noqa: PLC0415
-    from interface.systems.clues import RANDOM  # noqa: PLC0415
-
-    path = get(settings.config, file.option)
-    return "" if path == RANDOM else path
-
-
-def is_needed(file: WeightsFile, settings: Settings) -> bool:
-    """Whether the job reads a file."""
-    from interface.systems.clues import DISTILL  # noqa: PLC0415
-    from model import model_spec  # noqa: PLC0415
-
-    config, training = settings.config, settings.verb == "train"
-    fresh = training and not config.TRAIN.resume
-    if not named_path(file, settings) or file.system not in ("", model_spec(config.arch).system):
-        return False
-    if file.option.startswith(JUDGES):
-        return file.reader in config.TEST.test_model
-    if file.option.startswith("LOSS."):
-        return training and config.LOSS.text_focus
-    if file.option == "MODEL.tpg_pretrained":  # the teacher is in no checkpoint
-        return fresh or (training and (config.LOSS.use_distill or config.LOSS.language == DISTILL))
-    return fresh
-
-
-def ways_to_get(file: WeightsFile) -> list[str]:
-    """How a file is made here, and who publishes it."""
-    from interface.config import arch_names  # noqa: PLC0415
-
-    ways = [f"make it: {file.command}"] if file.command else []
-    for arch in file.makers(arch_names()):
-        made = f"ckpt/{arch}/{arch}.safetensors"
-        ways.append(
-            f"make it: python main.py --arch {arch} --train_data_dir {RENDERED} --vis_dir {arch}\n  "
-            f"then {given(file, made)}"
-        )
-    if file.source:
-        ways.append(f"published: {file.source}" + ("" if ways else "; it cannot be made here yet"))
-    return ways
-
-
-def given(file: WeightsFile, path: str | Path) -> str:
-    """How an option names a path."""
-    return f"{file.flag} {path}" if file.flag.startswith("--") else f"{file.flag} = {path} in a file for --config"
-
-
-def use_of(file: WeightsFile) -> str:
-    """What a file is for, with the option that names it."""
-    from model import list_models, model_spec  # noqa: PLC0415
-
-    archs = [name for name in list_models() if model_spec(name).system == file.system]
-    for_archs = f" of --arch {', '.join(archs)}" if archs else ""
-    return f"{file.use}{for_archs}" + (f" ({file.flag})" if file.flag not in file.use else "")
-
-
-def weights_row(path: Path, files: Sequence[WeightsFile], settings: Settings) -> Row:
-    """One file, for all options that name it; they are of one network."""
-    from interface.checkpoint import file_sha256  # noqa: PLC0415
-
-    first, needing = files[0], [file for file in files if is_needed(file, settings)]
-    uses = "; ".join(use_of(file) for file in files)
-    ways = ways_to_get(first)
-    remedy = "\n".join([*ways, *(file.instead for file in needing)])
-    if not path.is_file():
-        others = stand_ins(path, first, settings)
-        fitting = [f"{other} is there and fits: {', '.join(given(file, other) for file in files)}" for other in others]
-        missing = Problem(f"{path}, for {', '.join(map(use_of, needing))}", "\n".join([*fitting, remedy]))
-        return Row((str(path), MISSING), (f"for: {uses}", *fitting, *ways), missing if needing else None)
-    sha256 = file_sha256(path)
-    about = (size_of(path.stat().st_size), sha256[:12], known_hash(path, sha256))
-    wrong = misfit(path, first, settings)
-    if wrong:
-        problem = Problem(wrong, remedy) if needing else None
-        return Row((str(path), UNUSABLE, *about), (f"for: {uses}", wrong), problem)
-    unnamed = not any(named_path(file, settings) for file in files)
-    idle = (f"not used: {first.option} names none",) if unnamed else ()
-    return Row((str(path), OK, *about), (f"for: {uses}", *idle))
-
-
-def ppocr_row(settings: Settings) -> Row:
-    """The recogniser that comes inside a package."""
-    from interface.checkpoint import file_sha256  # noqa: PLC0415
-    from model.recognizer.ppocr import PPOCR  # noqa: PLC0415
-
-    name, use = "PP-OCR (in the package rapidocr)", "for: --test_model PPOCR"
-    try:
-        path = PPOCR(threads=1).path
-    except Exception as error:  # ONNX Runtime has kinds of its own, and packages may be missing
-        problem = Problem(f"{name}: {error}", "pip install --force-reinstall 'rapidocr>=3.4' onnxruntime")
-        return Row((name, UNUSABLE), (use, str(error)), problem if reads_with_ppocr(settings) else None)
-    return Row((name, OK, size_of(path.stat().st_size), file_sha256(path)[:12], path.name), (use,))
-
-
-def weights(settings: Settings) -> list[Row]:
-    """Every weights file that an option can name, once for all options of one network."""
-    from interface.config import flatten  # noqa: PLC0415
-
-    known = dict(flatten(settings.config))
-    found: dict[tuple[Path, str], list[WeightsFile]] = {}
-    for file in WEIGHTS:
-        name = (named_path(file, settings) or file.usual) if file.option in known else ""
-        if name:
-            found.setdefault((Path(name), file.network), []).append(file)
-    rows = [weights_row(path, files, settings) for (path, _), files in found.items()]
-    return [*rows, ppocr_row(settings)] if "TEST.test_model" in known else rows
 
 
 # ---- the job

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import main as program
-from interface import doctor
+from interface import doctor, doctor_weights
 from interface.checkpoint import file_sha256
 from interface.config import RECOGNITION, ROOT, SUPER_RESOLUTION, flatten, load_settings, read_yaml, schema_path
 from model import build_model
@@ -416,36 +416,36 @@ def test_what_the_program_does_is_a_job_that_can_run(here, examine, tiny_dir):
 
 def test_the_table_knows_every_option_that_names_weights():
     known = {path for name in (SUPER_RESOLUTION, RECOGNITION) for path, _ in flatten(read_yaml(schema_path(name)))}
-    options = {file.option for file in doctor.WEIGHTS}
+    options = {file.option for file in doctor_weights.WEIGHTS}
     assert options <= known
     assert {path for path in known if "pretrained" in path} <= options
     readme = (ROOT / "rec_pth" / "README.md").read_text()
-    for file in doctor.WEIGHTS:
+    for file in doctor_weights.WEIGHTS:
         assert file.flag in readme or file.option == "MODEL.pretrained"
 
 
-@pytest.mark.parametrize("file", doctor.WEIGHTS, ids=lambda file: file.option)
+@pytest.mark.parametrize("file", doctor_weights.WEIGHTS, ids=lambda file: file.option)
 def test_networks_are_built_without_memory(file):
     arch = ["--arch", "crnn"] if file.option == "MODEL.pretrained" else []
     if file.network:
-        network = doctor.blueprint(file, {}, load_settings(["--doctor", *arch]))
+        network = doctor_weights.blueprint(file, {}, load_settings(["--doctor", *arch]))
         assert all(parameter.is_meta for parameter in network.parameters())
 
 
 def test_a_network_of_full_size_fits(tmp_path):
-    file = next(file for file in doctor.WEIGHTS if file.option == "TRAIN.VAL.crnn_pretrained")
+    file = next(file for file in doctor_weights.WEIGHTS if file.option == "TRAIN.VAL.crnn_pretrained")
     torch.save(CRNN().state_dict(), tmp_path / "crnn.pth")
-    assert doctor.misfit(tmp_path / "crnn.pth", file, load_settings([])) == ""
+    assert doctor_weights.misfit(tmp_path / "crnn.pth", file, load_settings([])) == ""
 
 
 def test_a_focus_transformer_of_another_size_fits(tmp_path):
-    file = next(file for file in doctor.WEIGHTS if file.option == "LOSS.text_focus_pretrained")
+    file = next(file for file in doctor_weights.WEIGHTS if file.option == "LOSS.text_focus_pretrained")
     small = build_model("focus_transformer_small")
     torch.save(small.state_dict(), tmp_path / "small.pth")
-    assert doctor.misfit(tmp_path / "small.pth", file, load_settings([])) == ""
+    assert doctor_weights.misfit(tmp_path / "small.pth", file, load_settings([])) == ""
     del small.encoder.cnn.conv1.bias
     torch.save(small.state_dict(), tmp_path / "cut.pth")
-    assert "encoder.cnn.conv1.bias" in doctor.misfit(tmp_path / "cut.pth", file, load_settings([]))
+    assert "encoder.cnn.conv1.bias" in doctor_weights.misfit(tmp_path / "cut.pth", file, load_settings([]))
 
 
 # As a user types it.
