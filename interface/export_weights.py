@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from interface.checkpoint import file_sha256, load_checkpoint, write_atomically, write_text
@@ -67,7 +67,11 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
         heading = {FACTS: json.dumps(options, ensure_ascii=False)}
         about["chosen"] = chosen
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, lambda path: save_file(tensors, path, metadata=heading))
+
+    def write(path: Path) -> None:
+        path.write_bytes(serialise(tensors, metadata=heading))  # `save_file` makes files that others cannot read
+
+    write_atomically(target, write)
     best, commands = state["best"] or {}, training_commands(source.parent)
     facts: dict[str, Any] = {
         "file": target.name,
@@ -83,8 +87,8 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
         "scores": {"validation": best.get("score"), "at step": best.get("step"), "test, %": dict(tested or {})},
         "config": state["config"],
     }
-    content = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
-    write_atomically(facts_file, lambda path: write_text(path, content))
+    text = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
+    write_atomically(facts_file, lambda path: write_text(path, text))
     return facts_file
 
 
