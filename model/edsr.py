@@ -71,7 +71,12 @@ class EDSR(nn.Module):
         return self.add_mean(self.conv_output(self.upscale(deep)))
 
 
-@register_model(system="plain", paper="https://arxiv.org/abs/1707.02921", signature=(r"^conv_mid\.", r"!^infoGen\."))
+@register_model(
+    system="plain",
+    paper="https://arxiv.org/abs/1707.02921",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    signature=(r"^conv_mid\.", r"!^infoGen\."),
+)
 def edsr(**kwargs: Any) -> EDSR:
     """EDSR with the given options."""
     return EDSR(**kwargs)

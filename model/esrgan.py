@@ -99,7 +99,10 @@ class RRDBNet(nn.Module):
 
 
 @register_model(
-    system="plain", paper="https://arxiv.org/abs/1809.00219", signature=(r"^RRDB_trunk\.0\.RDB1\.", r"!^infoGen\.")
+    system="plain",
+    paper="https://arxiv.org/abs/1809.00219",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    signature=(r"^RRDB_trunk\.0\.RDB1\.", r"!^infoGen\."),
 )
 def esrgan(**kwargs: Any) -> RRDBNet:
     """The generator of ESRGAN with the given options."""

@@ -157,7 +157,12 @@ class HAN(nn.Module):
         return self.add_mean(self.tail(shallow + deep))
 
 
-@register_model(system="plain", paper="https://arxiv.org/abs/2008.08767", signature=r"^csa\.gamma$")
+@register_model(
+    system="plain",
+    paper="https://arxiv.org/abs/2008.08767",
+    source="https://github.com/mjq11302010044/TATT",
+    signature=r"^csa\.gamma$",
+)
 def han(**kwargs: Any) -> HAN:
     """HAN with the given options."""
     return HAN(**kwargs)

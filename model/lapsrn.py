@@ -95,7 +95,12 @@ def start_bilinear(up: nn.ConvTranspose2d) -> None:
         up.weight.copy_(torch.eye(up.in_channels)[:, :, None, None] * kernel)
 
 
-@register_model(system="plain", paper="https://arxiv.org/abs/1704.03915", signature=r"^convt_F1\.0\.cov_block\.")
+@register_model(
+    system="plain",
+    paper="https://arxiv.org/abs/1704.03915",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    signature=r"^convt_F1\.0\.cov_block\.",
+)
 def lapsrn(**kwargs: Any) -> LapSRN:
     """LapSRN with the given options."""
     return LapSRN(**kwargs)

@@ -88,7 +88,12 @@ class RDN(nn.Module):
         return self.conv3(F.pixel_shuffle(self.conv_up(shallow + fused), self.scale_factor))
 
 
-@register_model(system="plain", paper="https://arxiv.org/abs/1802.08797", signature=(r"^GFF_1x1\.", r"!^infoGen\."))
+@register_model(
+    system="plain",
+    paper="https://arxiv.org/abs/1802.08797",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    signature=(r"^GFF_1x1\.", r"!^infoGen\."),
+)
 def rdn(**kwargs: Any) -> RDN:
     """RDN with the given options."""
     return RDN(**kwargs)

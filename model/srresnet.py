@@ -55,7 +55,11 @@ class SRResNet(Skeleton):
 
 
 @register_model(
-    system="plain", paper="https://arxiv.org/abs/1609.04802", signature=(r"^block2\.prelu\.", r"!^infoGen\.")
+    system="plain",
+    paper="https://arxiv.org/abs/1609.04802",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    scores={"CRNN": 35.1, "MORAN": 49.9, "ASTER": 53.0},
+    signature=(r"^block2\.prelu\.", r"!^infoGen\."),
 )
 def srresnet(**kwargs: Any) -> SRResNet:
     """SRResNet with the given options."""

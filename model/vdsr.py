@@ -84,7 +84,12 @@ class VDSR(nn.Module):
         return self.output(self.residual_layer(self.input(enlarged).relu()))
 
 
-@register_model(system="plain", paper="https://arxiv.org/abs/1511.04587", signature=r"^residual_layer\.0\.conv\.")
+@register_model(
+    system="plain",
+    paper="https://arxiv.org/abs/1511.04587",
+    source="https://github.com/WenjiaWang0312/TextZoom",
+    signature=r"^residual_layer\.0\.conv\.",
+)
 def vdsr(**kwargs: Any) -> VDSR:
     """VDSR with the given options."""
     return VDSR(**kwargs)
