@@ -10,6 +10,10 @@ def main() -> int:
             from interface import doctor  # noqa: PLC0415
 
             return doctor.run()
+        if any(argument.split("=")[0] == "--list" for argument in sys.argv[1:]):
+            from interface import listing  # noqa: PLC0415
+
+            return listing.run()
         from interface.config import RECOGNITION, load_settings  # noqa: PLC0415
 
         settings = load_settings()

@@ -266,6 +266,9 @@ def build_parser(defaults: Mapping[str, Any], interface: str = SUPER_RESOLUTION)
     parser.add_argument(
         "--doctor", action="store_true", help="only say what is there, and what this command line lacks"
     )
+    parser.add_argument(  # main.py answers it before anything else is read
+        "--list", nargs="?", const="text", metavar="FORM", help="only list all networks, as text or markdown"
+    )
     parser.add_argument("--config", metavar="FILE", default="", help="YAML file; a bare name is looked up in configs/")
     _add_flags(parser, defaults)
     return parser
@@ -388,6 +391,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     tree = read_yaml(schema_path(interface))
     verb, flags = _parse(argv, build_parser(tree, interface))
     doctor = flags.pop("doctor")
+    flags.pop("list")
     user_file = _config_path(flags.pop("config"))
     user = read_yaml(user_file) if user_file else {}
     notes: list[str] = []

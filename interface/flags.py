@@ -83,6 +83,7 @@ FLAGS = (
 CHOICES: dict[str, tuple[str, ...]] = {
     "MODEL.tpg": ("CRNN",),
     "MODEL.student_passes": ("shared", "published"),
+    "LOSS.pixel": ("mse", "l1", "charbonnier"),
     "LOSS.language": ("ctc", "distill"),
     "LOSS.hyphen": ("drop", "blank"),
     "LOSS.confusion_columns": ("corrected", "published"),
@@ -99,7 +100,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("sgenet tpgsr tatt tbsrn srgan textsr srcnn vdsr srresnet edsr rdn".split()),
+    "arch": tuple("sgenet tpgsr tatt tbsrn srgan textsr".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }

@@ -42,6 +42,32 @@ def squared_error(sr: Tensor, hr: Tensor) -> Tensor:
     return (sr.float() - hr.float()).square().flatten(1).mean(1)
 
 
+def absolute_error(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean absolute error of each image over all its planes; arguments and errors as for `squared_error`.
+
+    Returns:
+        (N,) float32.
+    """
+    check_same_shape(sr, hr)
+    return (sr.float() - hr.float()).abs().flatten(1).mean(1)
+
+
+def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean of sqrt(difference^2 + 1e-6) of each image over all its planes; arguments and errors as for `squared_error`.
+
+    LapSRN, https://arxiv.org/abs/1704.03915. Its published form is the sum over a whole batch, which is this times the
+    number of values: Adam takes the same steps either way.
+
+    Returns:
+        (N,) float32, at least 1e-3.
+    """
+    check_same_shape(sr, hr)
+    return ((sr.float() - hr.float()).square() + 1e-6).sqrt().flatten(1).mean(1)
+
+
+PIXEL_ERRORS = {"mse": squared_error, "l1": absolute_error, "charbonnier": charbonnier}
+
+
 def gradient_magnitude(images: Tensor) -> Tensor:
     """Length of the central-difference gradient at every pixel; outside the image everything is 0.
 

@@ -43,7 +43,11 @@ class Bicubic(nn.Module):
         return enlarge(images_lr, self.scale_factor, published=self.published)
 
 
-@register_model(system="plain", paper="https://doi.org/10.1109/TASSP.1981.1163711")
+@register_model(
+    system="plain",
+    paper="https://doi.org/10.1109/TASSP.1981.1163711",
+    scores={"CRNN": 26.8, "MORAN": 44.1, "ASTER": 48.2},
+)
 def bicubic(**kwargs: Any) -> Bicubic:
     """Bicubic enlargement, nothing to train."""
     return Bicubic(**kwargs)

@@ -75,7 +75,12 @@ class RTSRN(ClueGuidedNetwork):
         return {key: value.shape for key, value in published.state_dict().items()}
 
 
-@register_model(system="clues", paper="https://arxiv.org/abs/2204.14044", signature=r"^block2\.wave_mlp\.")
+@register_model(
+    system="clues",
+    paper="https://arxiv.org/abs/2204.14044",
+    scores={"CRNN": 53.3, "MORAN": 60.2, "ASTER": 62.8},
+    signature=r"^block2\.wave_mlp\.",
+)
 def rtsrn(**kwargs: Any) -> RTSRN:
     """RTSRN with the given options."""
     return RTSRN(**kwargs)

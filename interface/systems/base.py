@@ -13,7 +13,7 @@ from interface import starter
 from interface.checkpoint import load_weights, read_weights
 from interface.confusion import read_confusion
 from interface.targets import Targets
-from loss.image import gradient_profile, squared_error
+from loss.image import PIXEL_ERRORS, gradient_profile
 from loss.similarity import ssim
 from loss.structure import local_contour_loss
 from loss.text_focus import FocusTargets, TextFocus, encode_labels, focus_recognizer
@@ -163,7 +163,7 @@ class ImageLosses(nn.Module):
         # Losses are sums over thousands of pixels: they are taken in float32 whatever precision the network ran in.
         with torch.autocast(sr.device.type, enabled=False):
             sr = sr.float()
-            losses = {"mse": squared_error(sr, hr).mean()}
+            losses = {self.config.pixel: PIXEL_ERRORS[self.config.pixel](sr, hr).mean()}
             if self.config.gradient:
                 losses["gradient"] = gradient_profile(sr, hr).mean()
             if self.config.ssim_loss:

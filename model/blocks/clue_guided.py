@@ -83,9 +83,7 @@ class ClueGuidedNetwork(Skeleton):
             self.vis_rec_fuser = DeformFuser()
             self.glyphs = GlyphRenderer()
 
-    def forward(
-        self, images_lr: Tensor, prior: Tensor | None = None, linguistic: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, images_lr: Tensor, prior: Tensor | None = None, linguistic: Tensor | None = None) -> Tensor:
         """Super-resolve.
 
         Args:

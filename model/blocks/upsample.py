@@ -7,14 +7,15 @@ from model.blocks.attention import PixelAdapter
 
 
 class UpsampleBlock(nn.Module):
-    """(N, C, H, W) -> (N, C, s*H, s*W): convolution, shuffle, mish, and with `pam` a pixel adapter."""
+    """(N, C, H, W) -> (N, C, s*H, s*W): convolution, shuffle, mish or PReLU, and with `pam` a pixel adapter."""
 
-    def __init__(self, channels: int, *, scale: int = 2, pam: bool = False) -> None:
+    def __init__(self, channels: int, *, scale: int = 2, pam: bool = False, prelu: bool = False) -> None:
         super().__init__()
         self.scale = scale
         self.conv = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
+        self.prelu = nn.PReLU() if prelu else nn.Mish()
         self.pam = PixelAdapter(channels) if pam else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge `x`."""
-        return self.pam(F.mish(F.pixel_shuffle(self.conv(x), self.scale)))
+        return self.pam(self.prelu(F.pixel_shuffle(self.conv(x), self.scale)))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from loss.image import gradient_magnitude, gradient_profile, squared_error
+from loss.image import absolute_error, charbonnier, gradient_magnitude, gradient_profile, squared_error
 from loss.similarity import gaussian_window, mse_rgb, psnr_from_mse, ssim
 
 
@@ -41,6 +41,14 @@ def test_image_loss_the_mask_counts_for_the_error_but_not_for_the_gradient():
     assert squared_error(sr, hr).item() == pytest.approx(1 / 8)
 
 
+def test_pixel_errors_by_hand():
+    sr, hr = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
+    sr[0, 0, 0] = torch.tensor([0.6, -0.3])  # two of twelve values
+    assert absolute_error(sr, hr).tolist() == pytest.approx([0.9 / 12, 0.0])
+    big, small = math.sqrt(0.36 + 1e-6), math.sqrt(0.09 + 1e-6)
+    assert charbonnier(sr, hr).tolist() == pytest.approx([(big + small + 10 * 1e-3) / 12, 1e-3])
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_image_loss_gradient_is_finite_on_flat_and_equal_images(value):
     sr = torch.full((1, 4, 6, 8), value, requires_grad=True)
@@ -51,7 +59,7 @@ def test_image_loss_gradient_is_finite_on_flat_and_equal_images(value):
 
 def test_image_losses_refuse_what_fits_by_broadcasting_only():
     four, three, one = torch.rand(2, 4, 6, 8), torch.rand(2, 3, 6, 8), torch.rand(1, 3, 6, 8)
-    for function in (gradient_profile, squared_error, ssim, mse_rgb):
+    for function in (gradient_profile, squared_error, absolute_error, charbonnier, ssim, mse_rgb):
         with pytest.raises(ValueError, match="equal shapes"):
             function(four, three)
         with pytest.raises(ValueError, match="equal shapes"):

@@ -1,10 +1,13 @@
 """TSRN, its parts and its losses, and the classic networks, against the published implementations."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from interface.checkpoint import clean_state, load_weights
-from loss.image import gradient_magnitude, gradient_profile, squared_error
+from loss.image import absolute_error, charbonnier, gradient_magnitude, gradient_profile, squared_error
 from loss.similarity import mse_rgb, psnr_from_mse, ssim
 from model import build_model
 from model.bicubic import Bicubic
@@ -77,6 +80,8 @@ def image_losses(case: Case) -> None:
     mse, gradient = squared_error(sr, hr).mean(), gradient_profile(sr, hr).mean()
     for name, value in (
         ("mse", mse),
+        ("l1", absolute_error(sr, hr).mean()),
+        ("charbonnier_sum", charbonnier(sr, hr).mean() * sr.numel()),
         ("gradient_map_sr_ch0", gradient_magnitude(sr)[:, 0]),
         ("gradient_prior", gradient),
         ("image_loss_w1_1e-4", mse + 1e-4 * gradient),
@@ -117,3 +122,62 @@ def tsrn_train_step(case: Case) -> None:
             assert_close(norms[name.removeprefix("grad_norm/")], case.expected(name), atol=0, rtol=NORM, what=name)
     statistic = network.state_dict()["block2.bn1.running_mean"]
     assert_close(statistic, case.expected("running_mean_after/block2.bn1"), atol=TRAIN, what="running mean")
+
+
+@handles("zoo/srcnn", "zoo/edsr", "zoo/rdn", "zoo/lapsrn", "zoo/esrgan_rrdb")
+@torch.no_grad()
+def classic(case: Case) -> None:
+    network = network_of(case, case.name.removeprefix("zoo/").removesuffix("_rrdb"))
+    assert_close(network(case.tensor("x")), case.expected("sr"), atol=0, rtol=NETWORK, what="sr")
+
+
+@handles("zoo/pcan")
+@torch.no_grad()
+def pcan(case: Case) -> None:
+    network = network_of(case, "pcan")
+    assert_close(network(case.tensor("x")), case.expected("sr"), atol=MODULE, what="sr")
+
+
+@handles("zoo/srresnet")
+@torch.no_grad()
+def srresnet(case: Case) -> None:
+    network = network_of(case, "srresnet", STN=True, mask=True)
+    with before_tanh(network) as seen:
+        sr = network(case.tensor("x"))
+    assert_close(sr[:, :, ::2, ::2], case.expected("sr_step2"), atol=NETWORK, what="sr")
+    assert_close(seen[0], case.expected("before_tanh"), atol=0, rtol=NETWORK, what="before tanh")
+
+
+@contextmanager
+def before_tanh(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what a skeleton gives before its tanh, while the block runs."""
+    seen: list[Tensor] = []
+    hook = network.get_submodule(network.head).register_forward_hook(lambda _, inputs, output: seen.append(output))
+    yield seen
+    hook.remove()
+
+
+@handles("zoo/vdsr")
+@torch.no_grad()
+def vdsr(case: Case) -> None:
+    network, images = network_of(case, "vdsr"), case.tensor("x")
+    assert_close(network(images)[:, :, ::2, ::2], case.expected("sr_step2"), atol=MODULE, what="sr")
+    details = network.details(images.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    assert_close(1000 * details, case.expected("residual_times_1000"), atol=0, rtol=LOSS, what="residual")
+
+
+@handles("zoo/vdsr_tpgsr_variant")
+@torch.no_grad()
+def vdsr_with_skips(case: Case) -> None:
+    network = network_of(case, "vdsr", srb_nums=6, skips=True)
+    assert_close(network(case.tensor("x")), case.expected("sr"), atol=NETWORK, what="sr")
+
+
+@handles("zoo/han")
+@torch.no_grad()
+def han(case: Case) -> None:
+    network = network_of(case, "han")
+    for key, weight in network.named_parameters():
+        if key.startswith("body.") and weight.ndim == 4:  # as the case asks in words
+            weight.mul_(0.25)
+    assert_close(network(case.tensor("x")), case.expected("sr"), atol=0, rtol=NETWORK, what="sr")

@@ -1,0 +1,136 @@
+"""`main.py --list`: every network with its paper, size, the weights it needs and what others have measured of it.
+
+Sizes are those of the SR network that `--arch NAME` builds without further options; a recogniser that guides it is not
+counted. MACs are the multiplications that one picture of 16x64 pixels takes at test: in convolutions, matrix products
+and recurrent layers.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from interface.config import ConfigError, get, load_settings
+from interface.doctor import WEIGHTS
+from interface.systems import build_system
+from model import ModelSpec, list_models, model_spec
+
+FORMS = ("text", "markdown")
+JUDGES = ("CRNN", "MORAN", "ASTER")
+HEAD = ("--arch", "parameters", "MACs", "weights", *JUDGES, "paper", "source")
+GUIDES = "recognizer"  # begins the name of the part of a system that reads
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of an SR network, with how many multiplications it takes for one picture."""
+
+    parameters: int
+    macs: int
+
+
+def _deformable(*shapes: Any, out_shape: Sequence[int] | None = None, **_: Any) -> int:
+    """Operations of a deformable convolution, which PyTorch's counter does not know."""
+    assert out_shape is not None
+    kernel = shapes[1]
+    return 2 * torch.Size(out_shape).numel() * torch.Size(kernel[1:]).numel()
+
+
+def measure(config: EasyDict) -> Size:
+    """Count the SR network of a configuration; nothing is computed, so it does not matter how large it is."""
+    shape = (1, 4 if config.MODEL.mask else 3, *(side // config.TRAIN.down_sample_scale for side in (32, 128)))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        system = build_system(config, training=False, pretrained=False).eval()
+        parts = system.published_parts()
+        networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
+        readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]
+        deformable = {torch.ops.torchvision.deform_conv2d: _deformable}
+        with FlopCounterMode(display=False, custom_mapping=deformable) as counter, left_out(readers, counter) as read:
+            system.super_resolve(torch.zeros(shape))
+        operations = counter.get_total_flops() - sum(read)
+    return Size(sum(value.numel() for part in networks for value in part.parameters()), operations // 2)
+
+
+@contextmanager
+def left_out(readers: Sequence[nn.Module], counter: FlopCounterMode) -> Iterator[list[int]]:
+    """Collect the operations that these modules take while the block runs."""
+    before: list[int] = []
+    taken: list[int] = []
+
+    def begin(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        before.append(counter.get_total_flops())
+
+    def end(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        taken.append(counter.get_total_flops() - before.pop())
+
+    hooks = [
+        hook
+        for reader in readers
+        for hook in (reader.register_forward_pre_hook(begin), reader.register_forward_hook(end))
+    ]
+    yield taken
+    for hook in hooks:
+        hook.remove()
+
+
+def default_config(arch: str) -> EasyDict:
+    """What `--arch NAME` alone stands for."""
+    return load_settings(["--arch", arch, "--go_test"]).config
+
+
+def needed_weights(spec: ModelSpec, config: EasyDict) -> str:
+    """Files that a training of this network begins with."""
+    named = [get(config, file.option) for file in WEIGHTS if file.system == spec.system]
+    return ", ".join(path.rpartition("/")[2] for path in named if path)
+
+
+def row(arch: str, *, links: bool) -> tuple[str, ...]:
+    """The cells of one network, in the order of `HEAD`."""
+    spec, config = model_spec(arch), default_config(arch)
+    size = measure(config)
+    scores = [f"{spec.scores[judge]:.1f}" if judge in spec.scores else "-" for judge in JUDGES]
+    places = [(f"[{name}]({address})" if links else address) if address else "-"
+              for name, address in (("paper", spec.paper), ("code", spec.source))]  # fmt: skip
+    weights = needed_weights(spec, config) or "-"
+    name = f"`{arch}`" if links else arch
+    return (name, f"{size.parameters / 1e6:.2f} M", f"{size.macs / 1e9:.2f} G", weights, *scores, *places)
+
+
+def table(form: str) -> str:
+    """All networks for super-resolution as a table.
+
+    Args:
+        form: "text" or "markdown".
+    """
+    rows = [HEAD, *(row(arch, links=form == "markdown") for arch in list_models())]
+    if form == "markdown":
+        lines = [f"| {' | '.join(cells)} |" for cells in rows]
+        return "\n".join([lines[0], "|" + "---|" * len(HEAD), *lines[1:]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Print the table that a command line asks for; returns the exit code.
+
+    Raises:
+        ConfigError: the command line asks for more, or for a form that there is not.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    form = "text"
+    given = [word for argument in arguments for word in argument.split("=", 1)]
+    if len(given) == 2 and given[0] == "--list":
+        form = given[1]
+    if given[:1] != ["--list"] or len(given) > 2 or form not in FORMS:
+        raise ConfigError(f"--list stands alone, or with one of {', '.join(FORMS)}; given was {' '.join(arguments)}")
+    sys.stdout.write(table(form) + "\n")
+    return 0
