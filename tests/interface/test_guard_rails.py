@@ -116,7 +116,7 @@ def test_no_exception_is_left_over_for_an_option():
 # `bicubic` is also a row of every report; `rtsrn_release` is a schedule.
 NAMED = {"bicubic"}
 # Where recognisers are named as the judges of other networks.
-JUDGES = {"anchors.py", "readers.py", "str_protocol.py", "flags.py"}
+JUDGES = {"anchors.py", "readers.py", "str_protocol.py", "flags.py", "listing.py"}
 
 
 @pytest.mark.parametrize("path", [ROOT / "main.py", *sorted((ROOT / "interface").glob("*.py"))], ids=relative)
