@@ -99,7 +99,7 @@ def aster_forward(case: Case) -> None:
 
     network.tps.inverse_kernel.copy_(published_inverse())
     features = network.encode(x)
-    assert_close(features[: len(columns)], columns, atol=0, rtol=3 * NETWORK, what="columns")
+    assert_close(features[: len(columns)], columns, atol=0, rtol=5 * NETWORK, what="columns")
     found = network.spell(x)
     assert up_to_end(found.ids, network.end) == up_to_end(case.expected("beam_ids"), network.end)
     assert_close(found.scores, case.expected("beam_scores"), atol=0, rtol=NETWORK, what="beam_scores")
