@@ -1,7 +1,8 @@
 """Pixel adapter: attention of each pixel to its 3x3 neighbourhood, after up-sampling.
 
 Paper: RTSRN's pixel adapter module on a stand-alone graph attention. Key names (`gama` included) are those of published
-checkpoints. Difference: the neighbourhood is read as nine shifted views of one padded map instead of being unfolded.
+checkpoints. Difference: the neighbourhood is read as nine shifted views of one padded map instead of being unfolded; on
+CPUs a few images at a time, see `local_attention.py`.
 """
 
 import math
@@ -9,6 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.blocks.local_attention import attend
 
 
 class LocalAttention(nn.Module):
@@ -24,10 +27,20 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Average the values of the neighbours by their similarity to the pixel."""
+        keep = None
+        if self.training and self.dropout.p:
+            work = torch.promote_types(x.dtype, torch.float32)
+            keep = self.dropout(torch.ones(len(x), 9, *x.shape[2:], dtype=work, device=x.device))
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return attend(x, self.trans.weight, keep)
+        return self._attend_at_once(x, keep)
+
+    def _attend_at_once(self, x: Tensor, keep: Tensor | None) -> Tensor:
         query, key, value = self.trans(x).chunk(3, dim=1)
         query = query / math.sqrt(query.shape[1])
         logits = torch.stack([(query * shifted).sum(dim=1) for shifted in neighbours(key)], dim=1)
-        weights = self.dropout(logits.softmax(dim=1)).to(value.dtype)  # (N, 9, H, W)
+        weights = logits.softmax(dim=1)  # (N, 9, H, W)
+        weights = (weights if keep is None else weights * keep).to(value.dtype)
         mixed = torch.zeros_like(value)
         for weight, shifted in zip(weights.split(1, dim=1), neighbours(value), strict=True):
             mixed = torch.addcmul(mixed, weight, shifted)
