@@ -1,9 +1,10 @@
 """What the parts of this program cost, and what they cost the straightforward way.
 
     python benchmarks/run.py train --batch_size 16 --repeats 5
+    python benchmarks/run.py infer --arch rtsrn --batch_size 1 48 --threads 1
     python benchmarks/run.py recognisers --batch_size 1 48 --threads 1
 
-The first is `training.py`, the second `recognisers.py`.
+They are `training.py`, `inference.py` and `recognisers.py`.
 """
 
 import argparse
@@ -16,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks import recognisers, training
+from benchmarks import inference, recognisers, training
 from benchmarks.measuring import circumstances
 
-PARTS = {"train": training, "recognisers": recognisers}
+PARTS = {"train": training, "infer": inference, "recognisers": recognisers}
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -44,6 +45,10 @@ def command_line() -> argparse.ArgumentParser:
     train.add_argument("--warmup", type=at_least(0), default=1, help="steps before the measured ones")
     train.add_argument("--repeats", type=at_least(1), default=5, help="measured steps; their median counts")
     train.add_argument("--against", choices=["straightforward", "none"], default="straightforward")
+    infer = parts.add_parser("infer", help="super-resolution by the SR network alone")
+    infer.add_argument("--arch", default="rtsrn", choices=["rtsrn", "c3stisr"], help="network")
+    infer.add_argument("--batch_size", type=at_least(1), nargs="+", default=[1, 48], help="one or several")
+    infer.add_argument("--repeats", type=at_least(1), default=5, help="measurements; their median counts")
     read = parts.add_parser("recognisers", help="reading of words by every recogniser")
     read.add_argument("--batch_size", type=at_least(1), nargs="+", default=[1, 48], help="one or several")
     read.add_argument("--images", type=at_least(2), default=48, help="rendered words, all of which are read each time")
@@ -51,7 +56,7 @@ def command_line() -> argparse.ArgumentParser:
     read.add_argument("--seed", type=at_least(0), default=0, help="of the random weights")
     names = list(recognisers.RECOGNISERS)
     read.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    for part in (train, read):
+    for part in (train, infer, read):
         part.add_argument("--device", default="cpu")
         part.add_argument("--threads", type=at_least(0), default=0, help="of the CPU; 0: as PyTorch chooses")
         part.add_argument("--out", type=Path, help="write everything measured there, as JSON")

@@ -1,4 +1,4 @@
-"""The training step of RTSRN the way published programs take it: the same maths, and nothing done to save work.
+"""RTSRN and its training step the way published programs take it: the same maths, and nothing done to save work.
 
 It is what `run.py` compares with; no part of the program. Written from the description of that code: the recognisers
 are never frozen, so gradients of all their weights are computed and thrown away; what does not change is computed in
@@ -8,7 +8,7 @@ every step; characters are weighed, and strings decoded, one by one; neighbourho
 import math
 import types
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ from model.blocks.attention import LocalAttention
 from model.blocks.upsample import UpsampleBlock
 from model.blocks.wave import PATM
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 class Clock(Protocol):
     """Measures named parts."""
@@ -36,16 +38,21 @@ class Clock(Protocol):
 
 def make_straightforward(system: Clues, clock: Clock) -> "StraightforwardClues":
     """Turn a system, in place, into one that computes the same the long way."""
-    system.requires_grad_(True)
-    system.to(memory_format=torch.contiguous_format)
-    slower: dict[type[nn.Module], Any] = {LocalAttention: unfolded, PATM: interleaved, UpsampleBlock: long_mish}
-    for module in system.modules():
-        if type(module) in slower:
-            module.forward = types.MethodType(slower[type(module)], module)  # type: ignore[method-assign]
+    straighten(system.requires_grad_(True))
     system.__class__ = StraightforwardClues
     assert isinstance(system, StraightforwardClues)
     system.clock = clock
     return system
+
+
+def straighten(module: Network) -> Network:
+    """Let a network, or all networks of a system, compute the same the long way; changed in place, and returned."""
+    module.to(memory_format=torch.contiguous_format)
+    slower: dict[type[nn.Module], Any] = {LocalAttention: unfolded, PATM: interleaved, UpsampleBlock: long_mish}
+    for part in module.modules():
+        if type(part) in slower:
+            part.forward = types.MethodType(slower[type(part)], part)  # type: ignore[method-assign]
+    return module
 
 
 class StraightforwardClues(Clues):
