@@ -21,7 +21,7 @@ from loss.text_focus import focus_recognizer
 from model.bicubic import enlarge
 from model.recognizer.crnn import CRNN
 
-FILES = (starter.CRNN, starter.TEXT_FOCUS, starter.RTSRN)
+FILES = (starter.RECOGNIZER, starter.TEXT_FOCUS, starter.SUPER_RESOLUTION)
 LARGEST, WHOLE = 20e6, 48e6  # bytes of a file, and of all files that git tracks
 STREAM = 990_000  # a seed of rendered words that no training had
 
@@ -60,7 +60,7 @@ def test_a_file_is_the_one_its_json_describes(name):
 def test_crnn_reads(words):
     hr, lr, labels = words
     network = CRNN()
-    load_weights(network, read_weights(ROOT / starter.CRNN, option="", purpose="", remedy=""), starter.CRNN)
+    load_weights(network, read_weights(ROOT / starter.RECOGNIZER, option="", purpose="", remedy=""), starter.RECOGNIZER)
     network.eval()
     assert right(network, hr, labels) > len(labels) / 2
     assert right(network, lr, labels) > len(labels) / 8
@@ -77,7 +77,7 @@ def test_the_small_text_focus_transformer_reads(words):
 
 def test_rtsrn_is_nearer_to_hr_than_bicubic(words):
     hr, lr, _ = words
-    base = TextBase(load_settings(["--demo", "--resume", str(ROOT / starter.RTSRN), "--device", "cpu"]))
+    base = TextBase(load_settings(["--demo", "--resume", str(ROOT / starter.SUPER_RESOLUTION), "--device", "cpu"]))
     base.build_trained_system()
     with torch.inference_mode():
         sr = base.system.super_resolve(lr)
