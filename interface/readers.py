@@ -27,7 +27,7 @@ Answer = tuple[str, float]
 SIGNS = {"CRNN": "cnn.conv0.", "ASTER": "stn_head.", "MORAN": "MORN."}
 """How the keys of a recogniser's weights begin, and those of no other."""
 NO_FILE_NEEDED = "--test_model PPOCR needs no file"
-OWN_CRNN = f"--crnn_pretrained {starter.RECOGNIZER} takes the one that comes along, trained on rendered words; {NO_FILE_NEEDED}"
+OWN_CRNN = f"--crnn_pretrained {starter.RECOGNIZER} takes the one that comes along; {NO_FILE_NEEDED}"
 CONFIDENCE_DIGITS = 4  # what is left of float32 after batches of any size
 
 

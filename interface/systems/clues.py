@@ -94,7 +94,7 @@ class Clues(System):
                 model.tpg_pretrained,
                 option="MODEL.tpg_pretrained",
                 purpose="the recogniser whose reading guides the SR network",
-                remedy=f"--tpg_pretrained {starter.RECOGNIZER} takes the one that comes along, trained on rendered words; "
+                remedy=f"--tpg_pretrained {starter.RECOGNIZER} takes the one that comes along; "
                 "--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
             )
 
