@@ -2,7 +2,8 @@
 
 It is an `.npz` file with the array `dissimilarity`: 62x62 numbers, finite and not negative, symmetric with a zero
 diagonal; rows and columns are digits, upper-case and lower-case letters. Small means that two characters look alike. A
-`.npy` file with the bare array will do as well. `scripts/convert_confusion.py` makes one of a published `confuse.pkl`.
+`.npy` file with the bare array will do as well. `rec_pth/confuse.npz` comes along, made of the shapes of characters by
+`scripts/make_confusion.py`; `scripts/convert_confusion.py` makes one of a published `confuse.pkl`.
 """
 
 import io
@@ -35,7 +36,10 @@ def read_confusion(path: str | Path) -> np.ndarray:
     """
     source = f"{path} (LOSS.confusion)"
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no confusion table {source}; without one all confusions weigh alike")
+        raise FileNotFoundError(
+            f"no confusion table {source}; without one all confusions weigh alike, and "
+            "python scripts/make_confusion.py --out FILE.npz makes one"
+        )
     with Path(path).open("rb") as file:
         start = file.read(6)
         if start[:2] != b"PK" and start != b"\x93NUMPY":

@@ -1,6 +1,6 @@
 """Convert a published `confuse.pkl` into the table that `LOSS.confusion` takes.
 
-    python scripts/convert_confusion.py confuse.pkl rec_pth/confuse.npz
+    python scripts/convert_confusion.py confuse.pkl rec_pth/confuse_published.npz
 
 A pickle is a small program: reading it the usual way runs what it says. Here it may only name what the pickle of a
 NumPy array names, and even those are not called: the calls are noted, and the table is rebuilt from the notes (type,
@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"convert_confusion.py: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {args.out}; use it with LOSS.confusion: {args.out} in a file for --config")
+    print(f"wrote {args.out}; use it with LOSS: {{confusion: {args.out}}} in a file for --config")
     return 0
 
 
