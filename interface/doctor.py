@@ -15,13 +15,14 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interface.doctor_rows import MISSING, OK, OLD, RENDERED, UNUSABLE, Problem, Row, Section, size_of
-from interface.doctor_weights import reads_with_ppocr, weights
+from interface.doctor_weights import TRAINING, arch_needs, reads_with_ppocr, weights
 
 if TYPE_CHECKING:
     from interface.config import Settings
@@ -72,14 +73,19 @@ def requirement(name: str, found: str | None, lowest: str) -> Row:
 
 
 def requirements(settings: Settings | None) -> list[Row]:
-    """Python and the packages of requirements.txt."""
+    """Python and the packages of requirements.txt: a row for each that is not as it should be, one for all others."""
     rows = [requirement("python", platform.python_version(), LOWEST_PYTHON)]
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         name, _, lowest = line.partition("#")[0].strip().partition(">=")
         if name:
             rows.append(requirement(name, version_of(name), lowest))
     unread = set() if settings is None or reads_with_ppocr(settings) else PPOCR_PACKAGES
-    return [Row(row.cells) if row.cells[0] in unread else row for row in rows]
+    bad = [row for row in rows if row.cells[-1] != OK]
+    unneeded = ("only --test_model PPOCR needs it",)
+    bad = [Row(row.cells, unneeded) if row.cells[0] in unread else row for row in bad]
+    good = ", ".join(f"{row.cells[0]} {row.cells[1]}" for row in rows if row.cells[-1] == OK)
+    first, *more = textwrap.wrap(good, width=100)
+    return [*bad, Row((OK, first), tuple(more))]
 
 
 # ---- machine
@@ -325,29 +331,53 @@ def demo_pictures(settings: Settings) -> list[Row]:
 
 
 def looked_at(
-    title: str, look: Callable[[Settings], list[Row]], settings: Settings, footer: tuple[str, ...] = ()
+    title: str,
+    look: Callable[[Settings], list[Row]],
+    settings: Settings,
+    footer: tuple[str, ...] = (),
+    lost: Collection[str] = (),
 ) -> Section:
-    """A section; one that cannot be made because an import fails says so."""
+    """A section; one that cannot be made because an import fails says so.
+
+    Args:
+        title: its title.
+        look: what makes its rows.
+        settings: the job.
+        footer: what is said below them if something is missing.
+        lost: modules that are known to be missing; a section that needs one of them is skipped.
+    """
     try:
         rows = look(settings)
-        return Section(title, rows, footer if any(MISSING in row.cells for row in rows) else ())
+        return Section(title, rows, footer if any({MISSING, UNUSABLE} & {*row.cells} for row in rows) else ())
     except (ImportError, OSError, RuntimeError) as error:  # a missing package, or a broken installation
-        text = f"not looked at: {error}"
-        return Section(title, [Row((text,), problem=Problem(f"{title.lower()}: {error}", INSTALL))])
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in lost:
+            return Section(title, [], skipped=True)
+        return Section(
+            title, [Row((f"not looked at: {error}",), problem=Problem(f"{title.lower()}: {error}", INSTALL))]
+        )
 
 
 def examine(settings: Settings) -> list[Section]:
     """All sections for one job."""
-    resumed = looked_at("Weights of --resume", trained_weights, settings)  # first: it brings options of its own
+    required = requirements(settings)
+    lost = {MODULES.get(row.cells[0], row.cells[0]) for row in required if row.problem is not None}
+
+    def look(title: str, rows: Callable[[Settings], list[Row]], *footer: str) -> Section:
+        return looked_at(title, rows, settings, footer, lost)
+
+    resumed = look("Weights of --resume", trained_weights)  # first: it brings options of its own
     sections = [
-        Section("Requirements", requirements(settings)),
-        looked_at("Machine", machine, settings),
-        looked_at("Data sets", data_sets, settings, DATA_SOURCES),
-        *([looked_at("Pictures", demo_pictures, settings)] if settings.verb == "demo" else []),
-        looked_at("Weights files", weights, settings),
+        Section("Requirements", required),
+        look("Machine", machine),
+        look("Data sets", data_sets, *DATA_SOURCES),
+        *([look("Pictures", demo_pictures)] if settings.verb == "demo" else []),
+        look("Weights files", weights, TRAINING),
+        look("Weights files that each --arch needs, by default", arch_needs),
         resumed,
         Section("Notes", [Row((note,)) for note in settings.notes]),
     ]
+    skipped = [Row((section.title,)) for section in sections if section.skipped]
+    sections.append(Section("Not looked at while packages are missing", skipped))
     return [section for section in sections if section.rows]
 
 
@@ -376,9 +406,11 @@ def verdict(sections: Iterable[Section], job: str) -> list[str]:
         return [f"Nothing is missing. Can be run now: {job}"]
     lines = [f"This cannot run yet: {job}"]
     for remedy, things in lacks.items():
+        if remedy == INSTALL:
+            things = textwrap.wrap(", ".join(things), width=100)  # noqa: PLW2901
         first, *more = [line for thing in things for line in thing.splitlines()]
         lines += [f"  lacks {first}", *(f"        {line}" for line in more)]
-        lines += [f"      > {line}" if line == line.lstrip() else f"      {line}" for line in remedy.splitlines()]
+        lines += [f"     {'or' if number else ' >'} {line}" for number, line in enumerate(remedy.splitlines())]
     return [*lines, f"First: {INSTALL}" if INSTALL in lacks else "Can be run now: bash scripts/quickstart.sh"]
 
 

@@ -31,13 +31,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under a title; `footer` is said once below all of them."""
+    """Rows under a title; `footer` is said once below all of them.
+
+    It has none if it was `skipped`, since a package is missing.
+    """
 
     title: str
     rows: list[Row]
     footer: tuple[str, ...] = ()
+    skipped: bool = False
 
 
 def size_of(size: float) -> str:
-    """Bytes in GiB, or what is less in MiB."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    """Bytes in GiB, or what is less in MiB or KiB."""
+    unit, name = next((pair for pair in ((2**30, "GiB"), (2**20, "MiB")) if size >= pair[0]), (2**10, "KiB"))
+    return f"{size / unit:.1f} {name}"

@@ -35,7 +35,7 @@ class WeightsFile:
             the table of `LOSS.confusion`.
         usual: where it is looked for if the option names none.
         system: the recipe of the networks that read it; empty: any.
-        command: what makes it, unless `--arch` trains its network.
+        command: what makes it at `{path}`, unless `--arch` trains its network.
         source: who publishes it.
     """
 
@@ -67,6 +67,7 @@ class WeightsFile:
 
 JUDGES = "TRAIN.VAL."
 WITHOUT_JUDGE = "--test_model PPOCR needs no file"
+TRAINING = f"--arch X is trained by: python main.py --arch X --train_data_dir {RENDERED} --vis_dir X"
 WEIGHTS = (
     WeightsFile(
         option="MODEL.tpg_pretrained",
@@ -113,11 +114,11 @@ WEIGHTS = (
     WeightsFile(
         option="LOSS.confusion",
         flag="LOSS.confusion",
-        use="weights of confusions in --text_focus",
+        use="which confusions weigh more in --text_focus",
         instead="leave LOSS.confusion empty: all confusions weigh alike",
         usual="./rec_pth/confuse.npz",
-        command="python scripts/convert_confusion.py confuse.pkl rec_pth/confuse.npz",
-        source="confuse.pkl comes with the published programs",
+        command="python scripts/make_confusion.py --out {path}",
+        source="confuse.pkl of the published programs, by: python scripts/convert_confusion.py confuse.pkl {path}",
     ),
     WeightsFile(
         option="MODEL.language_model",
@@ -127,7 +128,7 @@ WEIGHTS = (
         network="model.language.bcn:BCN",
         usual="./rec_pth/language_model.safetensors",
         system="clues",
-        command="python scripts/pretrain_language_model.py --out rec_pth/language_model.safetensors",
+        command="python scripts/pretrain_language_model.py --out {path}",
     ),
     WeightsFile(
         option="MODEL.pretrained",
@@ -186,12 +187,21 @@ def known_hash(path: Path, sha256: str) -> str:
     """What the json beside a weights file says of its hash."""
     beside = path.with_suffix(".json")
     try:
-        stored = json.loads(beside.read_text(encoding="utf-8"))["sha256"]
-    except FileNotFoundError:
-        return "unknown file"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"unknown file ({beside.name} names no sha256)"
-    return f"as {beside.name} says" if stored == sha256 else f"NOT the file of {beside.name}"
+        facts = json.loads(beside.read_text(encoding="utf-8"))
+        other, stored = facts.get("file", path.name) != path.name, facts["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "hash not known"
+    if other:  # crnn.json belongs to crnn.safetensors, not to crnn.pth
+        return "hash not known"
+    return f"hash as in {beside.name}" if stored == sha256 else f"hash NOT as in {beside.name}"
+
+
+def facts_of(path: Path) -> tuple[str, ...]:
+    """Size and hash of a file, and whether the hash is known."""
+    from interface.checkpoint import file_sha256  # noqa: PLC0415
+
+    sha256 = file_sha256(path)
+    return size_of(path.stat().st_size), sha256[:12], known_hash(path, sha256)
 
 
 def stand_ins(path: Path, file: WeightsFile, settings: Settings) -> list[Path]:
@@ -227,25 +237,25 @@ def is_needed(file: WeightsFile, settings: Settings) -> bool:
     return fresh
 
 
-def ways_to_get(file: WeightsFile) -> list[str]:
+def ways_to_get(path: Path, file: WeightsFile) -> list[str]:
     """How a file is made here, and who publishes it."""
     from interface.config import arch_names  # noqa: PLC0415
 
-    ways = [f"make it: {file.command}"] if file.command else []
-    for arch in file.makers(arch_names()):
-        made = f"ckpt/{arch}/{arch}.safetensors"
-        ways.append(
-            f"make it: python main.py --arch {arch} --train_data_dir {RENDERED} --vis_dir {arch}\n  "
-            f"then {given(file, made)}"
-        )
-    if file.source:
-        ways.append(f"published: {file.source}" + ("" if ways else "; it cannot be made here yet"))
-    return ways
+    ways = [f"make it: {file.command.format(path=path)}"] if file.command else []
+    archs = file.makers(arch_names())
+    if archs:
+        name = archs[0] if len(archs) == 1 else "X"
+        made = given(file, f"ckpt/{name}/{name}.safetensors")
+        ways.append(f"make it: train --arch {' or '.join(archs)} (below), then {made}")
+    return [*ways, f"published: {file.source.format(path=path)}"] if file.source else ways
 
 
 def given(file: WeightsFile, path: str | Path) -> str:
     """How an option names a path."""
-    return f"{file.flag} {path}" if file.flag.startswith("--") else f"{file.flag} = {path} in a file for --config"
+    if file.flag.startswith("--"):
+        return f"{file.flag} {path}"
+    section, _, key = file.option.partition(".")
+    return f"{section}: {{{key}: {path}}} in a file for --config"
 
 
 def use_of(file: WeightsFile) -> str:
@@ -259,26 +269,28 @@ def use_of(file: WeightsFile) -> str:
 
 def weights_row(path: Path, files: Sequence[WeightsFile], settings: Settings) -> Row:
     """One file, for all options that name it; they are of one network."""
-    from interface.checkpoint import file_sha256  # noqa: PLC0415
-
     first, needing = files[0], [file for file in files if is_needed(file, settings)]
-    uses = "; ".join(use_of(file) for file in files)
-    ways = ways_to_get(first)
-    remedy = "\n".join([*ways, *(file.instead for file in needing)])
+    uses = f"for: {'; '.join(map(use_of, files))}"
+    ways = ways_to_get(path, first)
+    others = [] if path.is_file() else stand_ins(path, first, settings)
+    remedy = [f"{given(file, other)}, which is there and fits" for other in others for file in needing]
+    remedy += dict.fromkeys(file.instead for file in needing)
+    remedy += [f"make or fetch {path}: see Weights files"] if ways else []
+
+    def lack(what: str) -> Problem | None:
+        return Problem(what, "\n".join(remedy)) if needing else None
+
     if not path.is_file():
-        others = stand_ins(path, first, settings)
-        fitting = [f"{other} is there and fits: {', '.join(given(file, other) for file in files)}" for other in others]
-        missing = Problem(f"{path}, for {', '.join(map(use_of, needing))}", "\n".join([*fitting, remedy]))
-        return Row((str(path), MISSING), (f"for: {uses}", *fitting, *ways), missing if needing else None)
-    sha256 = file_sha256(path)
-    about = (size_of(path.stat().st_size), sha256[:12], known_hash(path, sha256))
-    wrong = misfit(path, first, settings)
+        flags = " or ".join(file.flag for file in files)
+        fitting = [f"instead: {other} ({', '.join(facts_of(other))}) fits, name it by {flags}" for other in others]
+        missing = lack(f"{path}, for {', '.join(map(use_of, needing))}")
+        return Row((str(path), MISSING), (uses, *fitting, *ways), missing)
+    about, wrong = facts_of(path), misfit(path, first, settings)
     if wrong:
-        problem = Problem(wrong, remedy) if needing else None
-        return Row((str(path), UNUSABLE, *about), (f"for: {uses}", wrong), problem)
+        return Row((str(path), UNUSABLE, *about), (uses, wrong, *ways), lack(wrong))
     unnamed = not any(named_path(file, settings) for file in files)
-    idle = (f"not used: {first.option} names none",) if unnamed else ()
-    return Row((str(path), OK, *about), (f"for: {uses}", *idle))
+    idle = (f"not used; to use it: {given(first, path)}",) if unnamed else ()
+    return Row((str(path), OK, *about), (uses, *idle))
 
 
 def reads_with_ppocr(settings: Settings) -> bool:
@@ -300,8 +312,8 @@ def ppocr_row(settings: Settings) -> Row:
     return Row((name, OK, size_of(path.stat().st_size), file_sha256(path)[:12], path.name), (use,))
 
 
-def weights(settings: Settings) -> list[Row]:
-    """Every weights file that an option can name, once for all options of one network."""
+def options_by_file(settings: Settings) -> dict[tuple[Path, str], list[WeightsFile]]:
+    """Every file that an option names or would be looked for: {(path, network): options}."""
     from interface.config import flatten  # noqa: PLC0415
 
     known = dict(flatten(settings.config))
@@ -310,5 +322,31 @@ def weights(settings: Settings) -> list[Row]:
         name = (named_path(file, settings) or file.usual) if file.option in known else ""
         if name:
             found.setdefault((Path(name), file.network), []).append(file)
-    rows = [weights_row(path, files, settings) for (path, _), files in found.items()]
-    return [*rows, ppocr_row(settings)] if "TEST.test_model" in known else rows
+    return found
+
+
+def weights(settings: Settings) -> list[Row]:
+    """Every weights file that an option can name, once for all options of one network."""
+    rows = [weights_row(path, files, settings) for (path, _), files in options_by_file(settings).items()]
+    return [*rows, ppocr_row(settings)] if "test_model" in settings.config.TEST else rows
+
+
+def arch_needs(_: Settings) -> list[Row]:
+    """Which `--arch` could be trained by its defaults, as far as weights files go; those in one state share a row."""
+    from interface.config import arch_names, load_settings  # noqa: PLC0415
+
+    looked_at: dict[tuple[Path, str], Row] = {}
+    states: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for arch in arch_names():
+        own, rows = load_settings(["--doctor", "--arch", arch]), []
+        for key, files in options_by_file(own).items():
+            needed = [file for file in files if is_needed(file, own)]
+            if needed and key not in looked_at:
+                looked_at[key] = weights_row(key[0], needed, own)
+            rows += [looked_at[key]] if needed else []
+        lacks = [row for row in rows if row.problem is not None]
+        names = ", ".join(row.cells[0] for row in lacks or rows)
+        state = f"lacks {names}" if lacks else f"ready, has {names}" if rows else "ready, needs none"
+        ways = tuple(f"> {row.problem.remedy.splitlines()[0]}" for row in lacks if row.problem is not None)
+        states.setdefault((state, ways), []).append(arch)
+    return [Row((state, ", ".join(archs)), ways) for (state, ways), archs in states.items()]

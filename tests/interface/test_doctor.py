@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import sys
 import types
@@ -16,7 +17,17 @@ from safetensors.torch import save_file
 import main as program
 from interface import doctor, doctor_weights
 from interface.checkpoint import file_sha256
-from interface.config import RECOGNITION, ROOT, SUPER_RESOLUTION, flatten, load_settings, read_yaml, schema_path
+from interface.config import (
+    RECOGNITION,
+    ROOT,
+    SUPER_RESOLUTION,
+    arch_names,
+    flatten,
+    load_settings,
+    read_yaml,
+    schema_path,
+)
+from interface.doctor_rows import size_of
 from model import build_model
 from model.recognizer.crnn import CRNN
 from tests.dataset.pictures import encode, entries_of, word_pair, word_picture, write_entries
@@ -109,8 +120,12 @@ def test_a_fresh_clone_is_told_what_is_missing_and_how_to_get_it(here, examine):
     end = lacks(text)
     assert "textzoom/train1" in end
     assert "rec_pth/crnn.pth, for the text prior of --arch c3stisr, rtsrn (--tpg_pretrained)" in end
-    assert "python main.py --arch crnn --train_data_dir" in end
     assert "--tpg_pretrained random" in end
+    assert "or make or fetch rec_pth/crnn.pth: see Weights files" in end
+    assert "make it: train --arch crnn (below), then --tpg_pretrained ckpt/crnn/crnn.safetensors" in text
+    assert "make it: train --arch focus_transformer or focus_transformer_small (below)" in text
+    assert text.count("python main.py --arch X --train_data_dir") == 1
+    assert "make it: python scripts/make_confusion.py --out rec_pth/confuse.npz" in text
     assert "demo.pth" not in end  # nobody asked for it
     assert "PPOCR" not in end  # it is in a package
     assert text.splitlines()[-1] == "Can be run now: bash scripts/quickstart.sh"
@@ -128,7 +143,7 @@ def test_with_everything_there_the_job_can_run(furnished, examine):
         line = line_of(text, f"rec_pth/{name}")
         assert line.split()[1] == "ok", line
         assert file_sha256(furnished_file(name))[:12] in line
-        assert "unknown file" in line
+        assert "hash not known" in line
     train = line_of(text, "train")
     assert "TextZoom" in train
     assert "12 samples" in train
@@ -149,7 +164,8 @@ def test_a_damaged_file_is_named_and_counts_where_it_is_needed(furnished, examin
     assert code == 1
     assert line_of(text, "rec_pth/crnn.pth").split()[1] == "unusable"
     assert "rec_pth/crnn.pth" in lacks(text)
-    assert "published: crnn.pth of https://" in lacks(text)
+    assert "make or fetch rec_pth/crnn.pth: see Weights files" in lacks(text)
+    assert "published: crnn.pth of https://" in text
     code, text = examine(*furnished, "--arch", "bicubic", "--go_test", "--no-text_focus", "--test_model", "ASTER")
     assert line_of(text, "rec_pth/crnn.pth").split()[1] == "unusable"
     assert code == 0, lacks(text)
@@ -172,15 +188,22 @@ def test_the_hash_of_starter_weights_is_known_by_the_json_beside_them(here, smal
     file = folder / "reader.safetensors"
     save_file(SmallCRNN().state_dict(), file)
     ask = ["--tpg_pretrained", "rec_pth/reader.safetensors"]
-    assert "unknown file" in line_of(examine(*ask)[1], "rec_pth/reader.safetensors")
+
+    def said():
+        return line_of(examine(*ask)[1], "rec_pth/reader.safetensors")
+
+    assert "hash not known" in said()
     beside = file.with_suffix(".json")
-    beside.write_text(json.dumps({"sha256": file_sha256(file)}))
-    assert "as reader.json says" in line_of(examine(*ask)[1], "rec_pth/reader.safetensors")
+    for facts in ({"sha256": file_sha256(file)}, {"sha256": file_sha256(file), "file": "reader.safetensors"}):
+        beside.write_text(json.dumps(facts))
+        assert "hash as in reader.json" in said()
     save_file({**SmallCRNN().state_dict(), "cnn.0.bias": torch.ones(32)}, file)
-    assert "NOT the file of reader.json" in line_of(examine(*ask)[1], "rec_pth/reader.safetensors")
+    assert "hash NOT as in reader.json" in said()
+    beside.write_text(json.dumps({"sha256": file_sha256(file), "file": "reader.pth"}))  # of another file
+    assert "hash not known" in said()
     for content in ("[]", "{}", "no json"):
         beside.write_text(content)
-        assert "names no sha256" in line_of(examine(*ask)[1], "rec_pth/reader.safetensors")
+        assert "hash not known" in said()
 
 
 def test_a_file_that_can_stand_in_is_offered(here, small, examine):
@@ -190,9 +213,86 @@ def test_a_file_that_can_stand_in_is_offered(here, small, examine):
     (here / "rec_pth" / "c.safetensors").write_bytes(b"cut")
     code, text = examine()
     assert code == 1
-    assert "> rec_pth/b.safetensors is there and fits: --tpg_pretrained rec_pth/b.safetensors" in lacks(text)
-    assert "rec_pth/a.safetensors is there and fits: --language_model rec_pth/a.safetensors" in text
+    assert "> --tpg_pretrained rec_pth/b.safetensors, which is there and fits" in lacks(text)
+    sha256 = file_sha256(here / "rec_pth" / "b.safetensors")[:12]
+    line = next(line for line in text.splitlines() if "instead: rec_pth/b.safetensors" in line)
+    assert f", {sha256}, hash not known) fits, name it by --tpg_pretrained or --crnn_pretrained" in line
+    assert "instead: rec_pth/a.safetensors" in text
     assert "c.safetensors" not in text
+
+
+# What each --arch needs.
+
+
+def needs(arguments=()):
+    """{--arch: (what it needs and how that stands, ways)} as the section says."""
+    rows = sections(arguments)["Weights files that each --arch needs, by default"]
+    named = [(arch, (row.cells[0], row.notes)) for row in rows for arch in row.cells[1].split(", ")]
+    assert sorted(arch for arch, _ in named) == arch_names()  # each once
+    return dict(named)
+
+
+def test_each_arch_has_its_needs_said(here):
+    said = needs()
+    way = "> --tpg_pretrained random --use_label trains one along (as --config synthetic.yaml does)"
+    for arch in ("rtsrn", "c3stisr"):
+        assert said.pop(arch) == ("lacks rec_pth/crnn.pth", (way,))
+    assert set(said.values()) == {("ready, needs none", ())}
+    assert needs(["--arch", "crnn"])["rtsrn"][0] == "lacks rec_pth/crnn.pth"  # whatever the job is
+
+
+def test_a_stand_in_is_the_first_advice_for_an_arch(here, small):
+    (here / "rec_pth").mkdir()
+    save_file(SmallCRNN().state_dict(), here / "rec_pth" / "own.safetensors")
+    way = "> --tpg_pretrained rec_pth/own.safetensors, which is there and fits"
+    assert needs()["rtsrn"] == ("lacks rec_pth/crnn.pth", (way,))
+
+
+def test_an_arch_whose_file_is_there_is_ready_unless_it_is_damaged(furnished):
+    assert needs()["rtsrn"] == ("ready, has rec_pth/crnn.pth", ())
+    file = furnished_file("crnn.pth")
+    file.write_bytes(file.read_bytes()[:-900])
+    assert needs()["rtsrn"][0] == "lacks rec_pth/crnn.pth"
+
+
+# Advice.
+
+
+def test_a_command_makes_the_file_that_is_named(here, examine):
+    (here / "mine.yaml").write_text("LOSS: {confusion: tables/mine.npz}\n")
+    code, text = examine("--config", "mine.yaml", "--text_focus")
+    assert code == 1
+    assert "make it: python scripts/make_confusion.py --out tables/mine.npz" in text
+    assert "or make or fetch tables/mine.npz: see Weights files" in lacks(text)
+    code, text = examine("--language_model", "bcn.safetensors")
+    assert "make it: python scripts/pretrain_language_model.py --out bcn.safetensors" in text
+
+
+def test_how_to_use_a_file_that_is_there_is_said_and_works(furnished, examine, here):
+    text = examine("--text_focus")[1]
+    (advice,) = [line.strip() for line in text.splitlines() if "not used; to use it: LOSS" in line]
+    assert advice == "not used; to use it: LOSS: {confusion: rec_pth/confuse.npz} in a file for --config"
+    assert "not used; to use it: --language_model rec_pth/language_model.safetensors" in text
+    (here / "new.yaml").write_text(advice.removeprefix("not used; to use it: ").removesuffix(" in a file for --config"))
+    assert "not used; to use it: LOSS" not in examine("--text_focus", "--config", "new.yaml")[1]
+
+
+def test_scripts_that_are_named_exist(here, examine):
+    named = set(re.findall(r"(?:python|bash) (\S+\.(?:py|sh))", examine()[1]))
+    assert {"main.py", "scripts/make_confusion.py", "scripts/pretrain_language_model.py"} <= named
+    for script in named:
+        assert (ROOT / script).is_file(), script
+
+
+def test_ways_are_told_from_steps(here, examine):
+    end = lacks(examine()[1]).splitlines()
+    first = next(number for number, line in enumerate(end) if line.startswith("  lacks rec_pth/crnn.pth"))
+    assert end[first + 1].startswith("      > ")
+    assert end[first + 2].startswith("     or ")
+
+
+def test_sizes_are_said_in_the_fitting_unit():
+    assert [size_of(size) for size in (31032, 3 << 19, 5 << 29)] == ["30.3 KiB", "1.5 MiB", "2.5 GiB"]
 
 
 # Packages.
@@ -223,6 +323,7 @@ def test_a_missing_package_is_named_unless_nothing_needs_it(here, examine, monke
     code, text = examine(*test, "--test_model", "")
     assert code == 0
     assert "missing" in line_of(text, "rapidocr")
+    assert "only --test_model PPOCR needs it" in text
     hide(monkeypatch, "tqdm")
     assert examine(*test, "--test_model", "")[0] == 1
 
@@ -257,6 +358,27 @@ def test_it_runs_without_the_packages_that_read_options(here, capsys, monkeypatc
     monkeypatch.setattr(sys, "argv", ["main.py", "--doctor"])
     assert program.main() == 1
     assert "First: pip install" in capsys.readouterr().out
+
+
+def test_packages_that_are_there_share_a_row(here):
+    line, *more = [row for row in sections(())["Requirements"] if row.cells[0] == "ok"]
+    assert not more
+    said = ", ".join([line.cells[1], *line.notes])
+    for package in ("python", "torch", "numpy", "safetensors", "matplotlib"):
+        assert f"{package} " in said
+    assert f"torch {importlib.metadata.version('torch')}" in said
+
+
+def test_what_cannot_be_looked_at_without_a_package_is_said_once(here, examine, monkeypatch):
+    hide(monkeypatch, "torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, text = examine()
+    assert code == 1
+    skipped = text[text.index("Not looked at while packages are missing") : text.index("This cannot run yet")]
+    assert "\n  Machine\n" in skipped
+    assert "No module named" not in text
+    assert "torch >= 2.6 (missing)" in lacks(text)
+    assert text.splitlines()[-1] == "First: pip install -r requirements.txt"
 
 
 def test_a_broken_installation_is_a_section_that_says_so(furnished, examine, monkeypatch):
@@ -329,7 +451,7 @@ def test_a_recogniser_needs_data_and_no_files(here, examine, tiny_dir):
     code, text = examine("--arch", "crnn")
     assert code == 1
     assert "no data set is named (--train_data_dir)" in lacks(text)
-    assert "rec_pth" not in text
+    assert "Weights files\n" not in text
     assert "PP-OCR" not in text
     data = ["--train_data_dir", tiny_dir / "train", "--batch_size", "4"]
     assert examine("--arch", "crnn", *data)[0] == 0
@@ -456,7 +578,7 @@ def test_the_program_as_typed(tmp_path):
     done = command_line(["--doctor", "--arch", "rtsrn"], cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr == ""
-    assert done.stdout.startswith("Requirements\n  python ")
+    assert done.stdout.startswith("Requirements\n  ok  python ")
     assert "Can be run now: bash scripts/quickstart.sh" in done.stdout
     assert not list(tmp_path.iterdir())
     done = command_line(["--doctor", "--arhc", "rtsrn"], cwd=tmp_path)
