@@ -22,6 +22,7 @@ from loss.semantic import semantic_loss
 from loss.text_focus import encode_labels
 from loss.weighted_ce import IGNORED
 from model.blocks.attention import LocalAttention
+from model.blocks.convolution import WeightNormConv2d
 from model.blocks.upsample import UpsampleBlock
 from model.blocks.wave import PATM
 
@@ -48,7 +49,12 @@ def make_straightforward(system: Clues, clock: Clock) -> "StraightforwardClues":
 def straighten(module: Network) -> Network:
     """Let a network, or all networks of a system, compute the same the long way; changed in place, and returned."""
     module.to(memory_format=torch.contiguous_format)
-    slower: dict[type[nn.Module], Any] = {LocalAttention: unfolded, PATM: interleaved, UpsampleBlock: long_mish}
+    slower: dict[type[nn.Module], Any] = {
+        LocalAttention: unfolded,
+        PATM: interleaved,
+        UpsampleBlock: long_mish,
+        WeightNormConv2d: dilated,
+    }
     for part in module.modules():
         if type(part) in slower:
             part.forward = types.MethodType(slower[type(part)], part)  # type: ignore[method-assign]
@@ -161,3 +167,10 @@ def long_mish(self: UpsampleBlock, x: Tensor) -> Tensor:
     """`UpsampleBlock.forward` with the formula of mish written out."""
     x = F.pixel_shuffle(self.conv(x), self.scale)
     return self.pam(x * F.softplus(x).tanh())
+
+
+def dilated(self: WeightNormConv2d, x: Tensor) -> Tensor:
+    """`WeightNormConv2d.forward` by one convolution, whatever its dilation."""
+    length = torch.linalg.vector_norm(self.weight_v, dim=(1, 2, 3), keepdim=True)
+    kernels = self.weight_v * (self.weight_g / length)
+    return F.conv2d(x, kernels, self.bias, padding=self.padding, dilation=self.dilation, groups=self.groups)

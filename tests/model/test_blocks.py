@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from model.blocks.attention import LocalAttention, PixelAdapter
-from model.blocks.convolution import WeightNormConv2d
+from model.blocks.convolution import WeightNormConv2d, dilated_depthwise
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.wave import PATM
 
@@ -35,6 +35,32 @@ def test_weight_norm_is_that_of_torch(kernel, dilation, groups, bias):
     original = theirs.parametrizations.weight
     torch.testing.assert_close(ours.weight_g.grad, original.original0.grad, atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(ours.weight_v.grad, original.original1.grad, atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4, 8])
+@pytest.mark.parametrize("size", [(16, 64), (20, 42)])
+def test_dilated_convolution_has_the_right_gradients_in_any_precision(dilation, size):
+    torch.manual_seed(0)
+    x, upstream = (torch.randn(2, 64, *size).to(memory_format=torch.channels_last) for _ in range(2))
+    kernels, bias = torch.randn(64, 1, 3, 3), torch.randn(64)
+
+    def results(convolve, dtype, autocast=False):
+        leaves = [value.to(dtype).requires_grad_() for value in (x, kernels, bias)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            out = convolve(*leaves)
+        return out, *torch.autograd.grad(out, leaves, upstream.to(out.dtype))
+
+    def ours(*leaves):
+        return dilated_depthwise(*leaves, dilation)
+
+    def plain(*leaves):
+        return F.conv2d(*leaves, padding=dilation, dilation=dilation, groups=64)
+
+    exact = results(plain, torch.double)
+    for value, expected in zip(results(ours, torch.double), exact, strict=True):
+        torch.testing.assert_close(value, expected)
+    for value, expected in zip(results(ours, torch.float32, autocast=True), exact, strict=True):
+        assert bool((value - expected).abs().max() < 0.02 * expected.abs().max())
 
 
 def test_local_attention_equals_its_unfolded_form():
