@@ -105,7 +105,7 @@ WEIGHTS = (
     ),
     WeightsFile(
         option="LOSS.text_focus_pretrained",
-        flag="LOSS.text_focus_pretrained",
+        flag="--text_focus_pretrained",
         use="--text_focus",
         instead="leave --text_focus out",
         network="model.recognizer.focus_transformer:FocusTransformer.like",
@@ -113,7 +113,7 @@ WEIGHTS = (
     ),
     WeightsFile(
         option="LOSS.confusion",
-        flag="LOSS.confusion",
+        flag="--confusion",
         use="which confusions weigh more in --text_focus",
         instead="leave LOSS.confusion empty: all confusions weigh alike",
         usual="./rec_pth/confuse.npz",
