@@ -153,7 +153,7 @@ class Training(TextBase):
             before, start = self.step, self.position
             self.loader.batches.seek(self.epoch, start)
             batches: list[Batch] = []
-            for batch in self.loader:
+            for batch in self.meter.waiting_for(self.loader):
                 batches.append(batch)
                 if len(batches) == self.config.TRAIN.accumulate:
                     self.position = start + self.loader.drawn
