@@ -73,12 +73,19 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
         "continued by": commands[1:],
         "seed": state["config"]["TRAIN"]["seed"],
         "data": state["config"]["TRAIN"]["train_data_dir"],
+        "rendered": rendered_part(state["config"]["TRAIN"]),
         "scores": {"validation": best.get("score"), "at step": best.get("step"), "test, %": dict(tested or {})},
         "config": state["config"],
     }
     content = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
     write_atomically(facts_file, lambda path: write_text(path, content))
     return facts_file
+
+
+def rendered_part(train: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a training rendered, by the options of its `TRAIN`; None if nothing, as before there was `--rendered`."""
+    options = {name: train.get(name) for name in ("rendered", "word_list", "font_dirs")}
+    return {"an epoch": options.pop("rendered"), **options} if options["rendered"] else None
 
 
 def training_commands(folder: Path) -> list[str]:
