@@ -1,27 +1,37 @@
-"""TextZoom pairs -> batches: resized once and kept as uint8, drawn by `EpochBatches`, corrupt samples left out.
+"""Word pairs -> batches: resized once and kept as uint8, drawn by `EpochBatches`, corrupt samples left out.
+
+They come from TextZoom LMDBs, or are rendered when they are asked for, others in each epoch (`dataset.rendered`).
 
 `build_loader` is the only place where a DataLoader is made.
 """
 
 import hashlib
 import logging
+import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dataset.charset import canonical, filter_text
+from dataset.rendered import RenderedWords
+from dataset.rendering.glyphs import forget_font_files
 from dataset.sampler import EpochBatches
 from dataset.textzoom import CorruptSampleError, DataError, TextZoomLMDB
 from dataset.transforms import resize_planes
 
 log = logging.getLogger(__name__)
+
+LOOKED_AT = 10_000  # rendered words whose labels are looked at before they are trained on
 
 
 @dataclass(frozen=True)
@@ -96,17 +106,42 @@ def collate(samples: Sequence[Sample | Skipped]) -> Batch:
     )
 
 
+class PairSource(Protocol):
+    """Where pairs come from: `TextZoomLMDB` or `RenderedWords`."""
+
+    @property
+    def path(self) -> Any:
+        """Where it lies, or what it is."""
+
+    def __len__(self) -> int: ...
+
+    def pair(self, index: int) -> tuple[Image.Image, Image.Image, str]:
+        """HR, LR and label of a sample."""
+
+    def label(self, index: int) -> str:
+        """The label alone, which costs little."""
+
+    def name(self, index: int) -> str:
+        """What a sample is called in messages."""
+
+    def fingerprint(self) -> str:
+        """Of the content."""
+
+
 class WordPairs(Dataset):
-    """Several LMDBs one after the other (or a selection of their samples), each pair resized to the run's sizes.
+    """Several sources one after the other (or a selection of their samples), each pair resized to the run's sizes.
 
     Args:
-        sources: opened LMDBs.
+        sources: opened LMDBs, or rendered words that are the same in each epoch.
+        stream: rendered words that are others in each epoch, as many as its size; they come last. Sample numbers that
+            are greater by a multiple of the length mean those of later epochs. Then nothing is kept in memory.
         width, height: HR size in pixels; LR is that divided by `scale`.
         scale: the magnification.
         mask: append the text mask as a fourth plane.
         voc_type: vocabulary that labels are filtered by; empty leaves them as they are stored.
         cache: keep the resized uint8 planes in memory after the first read (20 kB a pair with mask), so that later
-            epochs decode nothing. Then `threads` decode; without it the DataLoader's worker processes do.
+            epochs decode nothing. Then `threads` decode; without it, and where words are rendered, worker processes of
+            the DataLoader do, each of which keeps what it has made.
         threads: decoding threads of a cached data set.
         selection: sample numbers to keep, in their order; None keeps all.
         corrupt: "skip" leaves unreadable samples out; "published" puts the sample after next of the same LMDB in their
@@ -115,8 +150,9 @@ class WordPairs(Dataset):
 
     def __init__(
         self,
-        sources: Sequence[TextZoomLMDB],
+        sources: Sequence[PairSource],
         *,
+        stream: RenderedWords | None = None,
         width: int = 128,
         height: int = 32,
         scale: int = 2,
@@ -127,22 +163,40 @@ class WordPairs(Dataset):
         selection: Sequence[int] | None = None,
         corrupt: str = "skip",
     ) -> None:
-        self.sources, self.corrupt = list(sources), corrupt
+        self.sources, self.stream, self.corrupt = list(sources), stream, corrupt
         self.offsets = np.cumsum([0, *(len(source) for source in self.sources)])
         self.width, self.height, self.scale, self.mask, self.voc_type = width, height, scale, mask, voc_type
-        self.cache, self.threads = cache, max(1, threads)
+        self.cache, self.threads = cache and stream is None, 1 if self.renders else max(1, threads)
         self.selection = np.arange(self.offsets[-1]) if selection is None else np.asarray(selection, dtype=np.int64)
-        self._samples: list[Sample | Skipped | None] = [None] * len(self.selection) if cache else []
+        self._samples: list[Sample | Skipped | None] = [None] * len(self.selection) if self.cache else []
 
     def __len__(self) -> int:
-        return len(self.selection)
+        return len(self.selection) + self.endless
+
+    @property
+    def endless(self) -> int:
+        """How many of its samples are others in each epoch."""
+        return len(self.stream) if self.stream is not None else 0
+
+    def size(self) -> str:
+        """How many samples it has, in words."""
+        anew = f", {self.endless} of them rendered anew in each epoch" if self.endless else ""
+        return f"{len(self)} pairs{anew}"
+
+    @property
+    def renders(self) -> bool:
+        """Whether some of its samples are rendered."""
+        return any(isinstance(source, RenderedWords) for source in (*self.sources, self.stream))
 
     def name_of(self, index: int) -> str:
-        """Where a sample lies, for messages: `<LMDB folder> sample <1-based number, as in its keys>`."""
+        """Where a sample lies, for messages."""
         source, local = self._locate(index)
-        return f"{source.path} sample {local + 1:09d}"
+        return source.name(local)
 
-    def _locate(self, index: int) -> tuple[TextZoomLMDB, int]:
+    def _locate(self, index: int) -> tuple[PairSource, int]:
+        if self.stream is not None and index >= len(self.selection):
+            epoch, position = divmod(index, len(self))
+            return self.stream, epoch * self.endless + position - len(self.selection)
         position = int(self.selection[index])
         number = int(np.searchsorted(self.offsets, position, side="right")) - 1
         return self.sources[number], position - int(self.offsets[number])
@@ -156,8 +210,7 @@ class WordPairs(Dataset):
         source, local = self._locate(index)
         while True:
             try:
-                raw = source.raw(local)
-                image_hr, image_lr = source.images(raw)
+                image_hr, image_lr, label = source.pair(local)
                 break
             except CorruptSampleError as error:
                 if self.corrupt == "skip":
@@ -172,7 +225,7 @@ class WordPairs(Dataset):
         return Sample(
             hr=resize_planes(image_hr, (self.width, self.height), self.mask),
             lr=resize_planes(image_lr, size_lr, self.mask),
-            label=self._filtered(raw.label),
+            label=self._filtered(label),
             index=index,
         )
 
@@ -198,8 +251,11 @@ class WordPairs(Dataset):
         return max(len(canonical(label)) for label in self.labels())
 
     def labels(self) -> Iterator[str]:
-        """The filtered labels of all samples in their order, without touching a picture; empty where one is damaged."""
-        for index in range(len(self)):
+        """The filtered labels of all samples in their order, without touching a picture; empty where one is damaged.
+
+        There is no end of rendered words, so those of the first epoch stand for all, and at most `LOOKED_AT`.
+        """
+        for index in range(len(self.selection) + min(self.endless, LOOKED_AT)):
             source, local = self._locate(index)
             yield self._filtered(source.label(local))
 
@@ -209,11 +265,27 @@ class WordPairs(Dataset):
     def fingerprint(self) -> str:
         """sha256 of the content of all sources and the selection; readings of its pictures can be cached by it."""
         digest = hashlib.sha256()
-        for source in self.sources:
+        for source in (*self.sources, *([self.stream] if self.stream is not None else [])):
             digest.update(source.fingerprint().encode())
         if len(self.selection) != self.offsets[-1]:
             digest.update(self.selection.tobytes())
         return digest.hexdigest()
+
+
+def start_worker(number: int) -> None:
+    """Make a loader process ready for its work, and for its end."""
+    # Ctrl-C and the like go to the whole group, but the training process wants to finish its step, and then ends this
+    # one by SIGTERM, to which a process made by fork has the answer of the training process.
+    os.setpgrp()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def start_rendering_worker(number: int) -> None:
+    """The same for one that renders."""
+    start_worker(number)
+    if cv2.getNumThreads() > 1:  # not a fork, see `PairLoader`: there it would wait for threads that it does not have
+        cv2.setNumThreads(1)
+    forget_font_files()  # a fork shares its place in open files with all others
 
 
 class PairLoader:
@@ -229,7 +301,8 @@ class PairLoader:
         self.pairs, self.batches = pairs, batches
         self.skipped: dict[int, str] = {}
         self.drawn = 0
-        processes = 0 if pairs.cache else workers
+        processes = 0 if pairs.cache and not pairs.renders else workers
+        self._renders_elsewhere = pairs.renders and processes > 0
         self._loader = DataLoader(
             pairs,
             batch_sampler=batches,
@@ -237,6 +310,7 @@ class PairLoader:
             num_workers=processes,
             pin_memory=pin_memory,
             persistent_workers=processes > 0,
+            worker_init_fn=start_rendering_worker if self._renders_elsewhere else start_worker,
             # Each iteration draws a seed; from the global generator a resumed run would draw once too often.
             generator=torch.Generator(),
         )
@@ -244,8 +318,19 @@ class PairLoader:
     def __len__(self) -> int:
         return len(self.batches)
 
+    def close(self) -> None:
+        """End the loader processes in good order; left alone they live until the interpreter ends, and hold that up."""
+        iterator: Any = self._loader._iterator
+        if iterator is not None:
+            iterator._shutdown_workers()
+            self._loader._iterator = None
+
     def __iter__(self) -> Iterator[Batch]:
         self.drawn = 0
+        if self._renders_elsewhere:
+            # Loader processes are about to be forked; OpenCV's threads must be gone by then, as none of them would
+            # come along. They are not missed here, and there the processes share the cores already.
+            cv2.setNumThreads(1)
         for batch in self._loader:
             self.drawn += 1
             for bad in batch.skipped:
@@ -301,17 +386,32 @@ class LoaderSpec:
     world_size: int = 1
     pin_memory: bool = False
 
-    def pairs(self, paths: Iterable[str | Path], selection: Sequence[int] | None = None) -> WordPairs:
-        """Open the LMDBs at `paths` as one data set.
+    def pairs(
+        self,
+        paths: Iterable[str | Path],
+        selection: Sequence[int] | None = None,
+        stream: RenderedWords | None = None,
+    ) -> WordPairs:
+        """Open the LMDBs at `paths` as one data set, with rendered words that are others in each epoch.
 
         Raises:
-            DataError: one of them cannot be used, or there is none.
+            DataError: one of them cannot be used, or there is nothing.
         """
         sources = [TextZoomLMDB(path, synthetic=self.synthetic) for path in paths]
-        if not sources:
+        if not sources and stream is None:
             raise DataError("no data set was named; give one or more LMDB folders")
+        return self.of_sources(sources, selection, stream)
+
+    def of_sources(
+        self,
+        sources: Sequence[PairSource],
+        selection: Sequence[int] | None = None,
+        stream: RenderedWords | None = None,
+    ) -> WordPairs:
+        """One data set of several sources."""
         return WordPairs(
             sources,
+            stream=stream,
             width=self.width,
             height=self.height,
             scale=self.scale,
@@ -333,7 +433,7 @@ def build_loader(pairs: WordPairs, spec: LoaderSpec, *, train: bool) -> PairLoad
     shares: dict[str, Any] = {"batch_size": spec.batch_size, "rank": spec.rank, "world_size": spec.world_size}
     batches: EpochBatches | OrderedBatches
     if train:
-        batches = EpochBatches(size=len(pairs), seed=spec.seed, **shares)
+        batches = EpochBatches(size=len(pairs), endless=pairs.endless, seed=spec.seed, **shares)
         if batches.batches_per_epoch == 0:
             raise DataError(
                 f"{len(pairs)} training samples are fewer than one step takes: batch_size {spec.batch_size} x "
@@ -355,6 +455,7 @@ def split_held_out(pairs: WordPairs, fraction: float) -> tuple[list[int], list[i
     digests = []
     for index in range(len(pairs)):
         source, local = pairs._locate(index)
+        assert isinstance(source, TextZoomLMDB), "rendered words have a held-out stream of their own"
         try:
             digests.append(hashlib.blake2b(source.raw(local).hr, digest_size=8).digest())
         except CorruptSampleError:

@@ -15,6 +15,7 @@ class EpochBatches:
     Args:
         size: number of samples in the data set.
         batch_size: images per process and step.
+        endless: how many of the last samples are others in each epoch: in epoch e they have their number plus e * size.
         seed: any integer.
         shuffle: draw a new order each epoch; otherwise file order.
         drop_last: leave out the last, short global batch.
@@ -27,6 +28,7 @@ class EpochBatches:
         *,
         size: int,
         batch_size: int,
+        endless: int = 0,
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
@@ -35,7 +37,7 @@ class EpochBatches:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}; it must be at least 1")
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size, self.batch_size, self.endless, self.seed = size, batch_size, endless, seed
         self.shuffle, self.drop_last = shuffle, drop_last
         self.rank, self.world_size = rank, world_size
         self.epoch, self.start = 0, 0
@@ -63,6 +65,8 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
         step = self.batch_size * self.world_size
+        same, ahead = self.size - self.endless, self.epoch * self.size
         for number in range(self.start, self.batches_per_epoch):
             share = order[number * step : (number + 1) * step]
-            yield share[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            own = share[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            yield [sample if sample < same else sample + ahead for sample in own]

@@ -18,11 +18,11 @@ import numpy as np
 from dataset.degradation import SEVERITIES, degrade
 from dataset.rendering.camera import HR_HEIGHTS, HR_MAX_WIDTH, illuminate, photograph
 from dataset.rendering.fonts import Face, faces, find_fonts
-from dataset.rendering.glyphs import ALPHANUMERIC, choose_face, drawable
+from dataset.rendering.glyphs import ALPHANUMERIC, choose_face, drawable, draws
 from dataset.rendering.lettering import add_neighbours, random_look, word_mask
 from dataset.rendering.painting import choose_painter, draw_lines, on_a_plate
 from dataset.rendering.surfaces import colour_pair, cut_out, random_surface, scenes
-from dataset.words import random_label
+from dataset.words import Labels, random_label
 
 __all__ = [
     "ALPHANUMERIC",
@@ -32,8 +32,10 @@ __all__ = [
     "Sample",
     "choose_face",
     "drawable",
+    "draws",
     "faces",
     "find_fonts",
+    "label_of",
     "make_sample",
     "photo_pair",
     "render_word",
@@ -49,13 +51,16 @@ class Sample:
     label: str
 
 
-def render_word(label: str, rng: np.random.Generator, fonts: Sequence[Face]) -> np.ndarray:
+def render_word(
+    label: str, rng: np.random.Generator, fonts: Sequence[Face], labels: Labels = random_label
+) -> np.ndarray:
     """A photo of `label`, cropped tightly.
 
     Args:
-        label: printable ASCII without spaces, at least one character.
+        label: characters that one of the faces has, at least one; no spaces.
         rng: source of all randomness.
         fonts: faces to choose from, e.g. `find_fonts()`.
+        labels: what stands beside it on the sign.
 
     Returns:
         (H, W, 3) uint8 RGB; H within `HR_HEIGHTS`, W at most `HR_MAX_WIDTH`, both even.
@@ -64,14 +69,14 @@ def render_word(label: str, rng: np.random.Generator, fonts: Sequence[Face]) -> 
         ValueError: empty label, or no font has one of its characters.
     """
     if not label:
-        raise ValueError("label is empty; a word needs at least one printable ASCII character")
+        raise ValueError("label is empty; a word needs at least one character")
     face = choose_face(label, fonts, rng)
     look = random_look(label, rng)
     word = word_mask(label, face, look, rng)
     pad = 24 + round(0.25 * word.shape[0])
     ink = (pad, pad, word.shape[1], word.shape[0])
     mask = cv2.copyMakeBorder(word, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
-    add_neighbours(mask, ink, face, look, rng)
+    add_neighbours(mask, ink, face, look, rng, labels=labels)
     size = (mask.shape[0], mask.shape[1])
     surface, letters = colour_pair(rng)
     chance = rng.random(5)
@@ -92,7 +97,26 @@ def render_word(label: str, rng: np.random.Generator, fonts: Sequence[Face]) -> 
     return photograph(canvas, ink, rng)
 
 
-def make_sample(seed: int, index: int, severity: str | None = None, *, fonts: Sequence[Face] | None = None) -> Sample:
+def _begun(seed: int, index: int, labels: Labels) -> tuple[np.random.Generator, str, str]:
+    """Where the rendering of a sample begins: its random numbers, its severity and its label."""
+    rng = np.random.default_rng((seed, index))
+    chosen = list(SEVERITIES)[int(rng.integers(len(SEVERITIES)))]
+    return rng, chosen, labels(rng)
+
+
+def label_of(seed: int, index: int, labels: Labels = random_label) -> str:
+    """The label of `make_sample(seed, index, labels=labels)`, which is not rendered for it."""
+    return _begun(seed, index, labels)[2]
+
+
+def make_sample(
+    seed: int,
+    index: int,
+    severity: str | None = None,
+    *,
+    fonts: Sequence[Face] | None = None,
+    labels: Labels = random_label,
+) -> Sample:
     """Sample `index` of the endless stream `seed`; the HR does not depend on the severity.
 
     Args:
@@ -100,14 +124,13 @@ def make_sample(seed: int, index: int, severity: str | None = None, *, fonts: Se
         index: within it, >= 0.
         severity: a name of `degradation.SEVERITIES`; None takes one by chance.
         fonts: faces to use; None takes `find_fonts()`.
+        labels: draws the words.
 
     Raises:
-        ValueError: unknown severity.
+        ValueError: unknown severity, or a word that no face can draw.
     """
-    rng = np.random.default_rng((seed, index))
-    chosen = list(SEVERITIES)[int(rng.integers(len(SEVERITIES)))]
-    label = random_label(rng)
-    hr = render_word(label, rng, faces() if fonts is None else fonts)
+    rng, chosen, label = _begun(seed, index, labels)
+    hr = render_word(label, rng, faces() if fonts is None else fonts, labels)
     return Sample(hr, degrade(hr, severity or chosen, rng), label)
 
 

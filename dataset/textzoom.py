@@ -285,6 +285,20 @@ class TextZoomLMDB(LmdbFolder):
                 ) from error
         return pictures[0], pictures[1]
 
+    def pair(self, index: int) -> tuple[Image.Image, Image.Image, str]:
+        """HR, LR and label of sample `index` (0-based), as `raw` and `images` give them.
+
+        Raises:
+            IndexError: no such sample.
+            CorruptSampleError: it cannot be read.
+        """
+        raw = self.raw(index)
+        return *self.images(raw), raw.label
+
+    def name(self, index: int) -> str:
+        """What a sample is called in messages: folder and 1-based number, as in its keys."""
+        return f"{self.path} sample {index + 1:09d}"
+
     def fingerprint(self) -> str:
         """sha256 over all labels and image files, in order: two sets with the same content have the same one.
 

@@ -6,9 +6,16 @@ vocabulary; `FREQUENCY` says how often each band is used. Invented names and inf
 that a recogniser trained on it cannot learn the list by heart.
 """
 
+import math
 import string
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import numpy as np
+
+Labels = Callable[[np.random.Generator], str]
+"""Draws a label: `random_label`, or `WordList.draw`."""
 
 
 def _words(text: str) -> list[str]:
@@ -284,3 +291,71 @@ def random_label(rng: np.random.Generator) -> str:
     else:
         label = _random_string(rng)
     return _punctuated(label, rng) if label.isalpha() and rng.random() < 0.06 else label
+
+
+class WordList:
+    """Words of one's own, drawn as they stand, each as often as its weight says.
+
+    Args:
+        words: at least one.
+        weights: as many positive numbers.
+    """
+
+    def __init__(self, words: Sequence[str], weights: Sequence[float]) -> None:
+        self.words, self.weights = tuple(words), np.array(weights, dtype=np.float64)
+        ends = np.cumsum(self.weights / self.weights.max())
+        self._ends = ends / ends[-1]  # the last is 1, and every chance is below that
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def draw(self, rng: np.random.Generator) -> str:
+        """One of the words."""
+        return self.words[int(np.searchsorted(self._ends, rng.random(), side="right"))]
+
+    def without(self, lost: Collection[str]) -> "WordList":
+        """The list less some of its words; one at least must be left."""
+        kept = [number for number, word in enumerate(self.words) if word not in lost]
+        return WordList([self.words[number] for number in kept], self.weights[kept].tolist())
+
+
+LIST_FORM = "one word a line was expected, and behind a tab, if you like, how often it is drawn (a positive number)"
+
+
+def read_word_list(path: str | Path) -> WordList:
+    """A UTF-8 text file with one word a line, and in a second column behind a tab how often it is drawn, else 1.
+
+    Letters with accents are composed (Unicode NFC), since a face has a picture for the whole; empty lines do not count.
+
+    Raises:
+        ValueError: no such file, not UTF-8, no word, or a line that is neither; names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"word list {path}: no such file; {LIST_FORM}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"word list {path} is not UTF-8 ({error}); save it in that encoding") from error
+    words, weights = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        word, *columns = (column.strip() for column in line.split("\t"))
+        if not word and not any(columns):
+            continue
+        if not word or len(columns) > 1:
+            raise ValueError(f"word list {path}, line {number}: {line!r}; {LIST_FORM}")
+        words.append(unicodedata.normalize("NFC", word))
+        weights.append(_weight(columns[0], f"word list {path}, line {number}") if columns else 1.0)
+    if not words:
+        raise ValueError(f"word list {path} is empty; {LIST_FORM}")
+    return WordList(words, weights)
+
+
+def _weight(text: str, where: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise ValueError(f"{where}: {text!r} is no positive number; {LIST_FORM}")
+    return weight

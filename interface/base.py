@@ -1,5 +1,6 @@
 """TextBase: configuration -> live parts. It builds, saves and restores them; it has no loop and knows no method."""
 
+import contextlib
 import logging
 import os
 import time
@@ -91,6 +92,7 @@ class TextBase:
         self.best: dict[str, Any] | None = None
         self.folder: Path | None = None
         self.run_log = RunLog(None, None)
+        self.at_end = contextlib.ExitStack()  # what is to be closed when the work is done, or has failed
 
     def build_system(self, *, training: bool) -> None:
         """Networks, with the weights of `--resume` if there is one, on the device."""

@@ -439,8 +439,10 @@ def check(settings: Settings) -> None:
         if train[name] % train.down_sample_scale:
             scale = train.down_sample_scale
             raise ConfigError(f"TRAIN.{name} = {train[name]} is not a multiple of down_sample_scale = {scale}")
-    if settings.verb == "train" and not train.train_data_dir and not settings.doctor:
-        raise ConfigError("training needs data: give one or more LMDBs with --train_data_dir")
+    named = train.train_data_dir or train.get("rendered")  # recognisers alone have the latter
+    if settings.verb == "train" and not named and not settings.doctor:
+        others = ", or words to render with --rendered" if "rendered" in train else ""
+        raise ConfigError(f"training needs data: give one or more LMDBs with --train_data_dir{others}")
     if not test.test_data_dir:
         fallback = [f"./textzoom/test/{split}" for split in ("easy", "medium", "hard")]
         test.test_data_dir = list(train.VAL.val_data_dir) or fallback
@@ -450,8 +452,18 @@ def check(settings: Settings) -> None:
     if settings.interface == SUPER_RESOLUTION:
         _check_super_resolution(settings)
         _check_clues(settings)
-    elif train.schedule == "rtsrn_release":
+    else:
+        _check_recognition(settings)
+
+
+def _check_recognition(settings: Settings) -> None:
+    """What recognisers need."""
+    train = settings.config.TRAIN
+    if train.schedule == "rtsrn_release":
         raise ConfigError("--schedule rtsrn_release is the trace of a super-resolution program; use cosine")
+    for name in ("word_list", "font_dirs"):
+        if train[name] and not train.rendered and f"TRAIN.{name}" in settings.given and settings.verb == "train":
+            raise ConfigError(f"--{name} is for words that are rendered; add --rendered N, or leave it out")
 
 
 def _check_super_resolution(settings: Settings) -> None:
@@ -528,7 +540,7 @@ def switch_arch(settings: Settings, arch: str) -> None:
 # Options that do not change what a training step computes.
 FREE = tuple(
     "TRAIN.resume TRAIN.device TRAIN.workers TRAIN.cache TRAIN.ckpt_dir TRAIN.logs_dir TRAIN.saveInterval "
-    "TRAIN.displayInterval TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval TEST.".split()
+    "TRAIN.displayInterval TRAIN.VAL.rendered TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval TEST.".split()
 )
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from easydict import EasyDict
 
 from dataset.loading import LoaderSpec, PairLoader, WordPairs, build_loader, split_held_out, split_names
+from dataset.rendered import VALIDATION_SEED, RenderedWords, drawable_list, find_faces
 from interface.evaluation import Split
 from interface.targets import TargetCache, Targets, memory_share
 
-HELD_OUT = "held_out"
+HELD_OUT, RENDERED = "held_out", "rendered"
 
 
 def loader_spec(config: EasyDict, *, rank: int, world_size: int, pin_memory: bool) -> LoaderSpec:
@@ -36,20 +37,39 @@ def training_data(config: EasyDict, spec: LoaderSpec) -> tuple[PairLoader, list[
     """The training loader and the validation sets.
 
     Raises:
-        DataError: a data set cannot be used.
+        ValueError: a data set, the word list or the fonts cannot be used.
     """
     paths, val = config.TRAIN.train_data_dir, config.TRAIN.VAL
-    pairs = spec.pairs(paths)
+    stream = rendered_words(config)
+    pairs = spec.pairs(paths, stream=stream)
+    splits: list[Split] = []
     if val.get("select_on") == "test":
         splits = named_splits(config.TEST.test_data_dir, spec)
     elif val.val_data_dir:
         splits = named_splits(val.val_data_dir, spec)
-    else:
-        kept, held = split_held_out(pairs, val.held_out)
-        pairs = spec.pairs(paths, kept)
+    elif paths:
+        kept, held = split_held_out(spec.pairs(paths), val.held_out)
+        pairs = spec.pairs(paths, kept, stream)
         held_out = build_loader(spec.pairs(paths, held), spec, train=False)
         splits = [_split(HELD_OUT, ", ".join(paths), held_out, spec)]
+    if stream is not None and not val.val_data_dir:
+        unseen = RenderedWords(val.rendered, seed=VALIDATION_SEED, fonts=stream.fonts, words=stream.words)
+        splits.append(_split(RENDERED, unseen.path, build_loader(spec.of_sources([unseen]), spec, train=False), spec))
     return build_loader(pairs, spec, train=True), splits
+
+
+def rendered_words(config: EasyDict) -> RenderedWords | None:
+    """The words that a training renders, if it does.
+
+    Raises:
+        ValueError: the word list or the fonts cannot be used.
+    """
+    train = config.TRAIN
+    if not train.get("rendered"):  # networks for super-resolution have no such option
+        return None
+    fonts = find_faces(train.font_dirs)
+    words = drawable_list(train.word_list, fonts) if train.word_list else None
+    return RenderedWords(train.rendered, seed=train.seed, fonts=fonts, words=words)
 
 
 def cache_folder(config: EasyDict) -> Path:

@@ -235,7 +235,8 @@ def data_remedy(settings: Settings) -> str:
     there = all(Path(name, "data.mdb").is_file() for name in RENDERED.split())
     if settings.interface == "recognition":
         use = f"--train_data_dir {RENDERED}"
-        return f"{use}: rendered data are there" if there else f"render data (see above), then {use}"
+        first = f"{use}: rendered data are there" if there else f"render data (see above), then {use}"
+        return f"{first}\n--rendered 100000: words are rendered while it trains"
     use = "--config synthetic.yaml"
     return f"{use}: rendered data are there" if there else f"get TextZoom (see above)\nrender data, then {use}"
 
@@ -243,12 +244,37 @@ def data_remedy(settings: Settings) -> str:
 def too_few(samples: int, settings: Settings) -> Problem | None:
     """Whether one process could take a step with so many training samples."""
     train = settings.config.TRAIN
-    held_out = not train.VAL.val_data_dir and train.VAL.get("select_on") != "test"
-    kept = samples - (max(1, round(train.VAL.held_out * samples)) if held_out else 0)
-    if settings.verb != "train" or not samples or kept >= train.batch_size * train.accumulate:
+    held_out = samples and not train.VAL.val_data_dir and train.VAL.get("select_on") != "test"
+    held = max(1, round(train.VAL.held_out * samples)) if held_out else 0
+    samples += train.get("rendered", 0)
+    if settings.verb != "train" or not samples or samples - held >= train.batch_size * train.accumulate:
         return None
     step = f"--batch_size {train.batch_size}, --accumulate {train.accumulate}"
-    return Problem(f"{samples} training samples, {samples - kept} of them held out, for a step of {step}", "lower them")
+    return Problem(f"{samples} training samples, {held} of them held out, for a step of {step}", "lower them")
+
+
+def rendered_row(settings: Settings) -> Row:
+    """The words that a training renders."""
+    from interface.data import rendered_words  # noqa: PLC0415
+
+    train = settings.config.TRAIN
+    try:
+        stream = rendered_words(settings.config)
+    except ValueError as error:  # of the word list or the fonts
+        return Row(("train", "--rendered", UNUSABLE), (str(error),), Problem(str(error), "see there"))
+    assert stream is not None, "some are asked for"
+    kind = f"{len(stream.words):,} words of {train.word_list}" if stream.words is not None else "English words"
+    return Row(("train", "rendered", OK, kind, f"{len(stream):,} an epoch", f"{len(stream.fonts)} faces"))
+
+
+def validation_rows(settings: Settings) -> list[Row]:
+    """What is validated on if no set is named for that."""
+    train = settings.config.TRAIN
+    if train.VAL.get("select_on") == "test":
+        return [Row(("validation", "the test sets"))]
+    rendered = [f"{train.VAL.rendered:,} rendered words, held out"] if train.get("rendered") else []
+    share = [f"{train.VAL.held_out:.0%} of the training data"] if train.train_data_dir or not rendered else []
+    return [Row(("validation", text)) for text in (*share, *rendered)]
 
 
 def data_sets(settings: Settings) -> list[Row]:
@@ -261,6 +287,7 @@ def data_sets(settings: Settings) -> list[Row]:
         rows.append(
             data_row("train (--train_data_dir)", Path(path), synthetic=train.syn, needed=training, remedy=remedy)
         )
+    rows += [rendered_row(settings)] if train.get("rendered") and training else []
     if not rows:
         none = Problem("train: no data set is named (--train_data_dir)", remedy)
         rows.append(Row(("train", "none named", MISSING), problem=none if training else None))
@@ -269,9 +296,7 @@ def data_sets(settings: Settings) -> list[Row]:
     for path in train.VAL.val_data_dir:
         role, needed = "validation (--val_data_dir)", training and not on_test
         rows.append(data_row(role, Path(path), synthetic=train.syn, needed=needed, remedy="name another, or none"))
-    if not train.VAL.val_data_dir:
-        share = f"{train.VAL.held_out:.0%} of the training data"
-        rows.append(Row(("validation", "the test sets" if on_test else share)))
+    rows += validation_rows(settings) if not train.VAL.val_data_dir else []
     named = bool({"TEST.test_data_dir", "TRAIN.VAL.val_data_dir"} & settings.given)
     needed = settings.verb == "test" or (training and (named or on_test))
     paths, synthetic = test_paths(settings)

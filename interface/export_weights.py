@@ -84,6 +84,7 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
         "continued by": commands[1:],
         "seed": state["config"]["TRAIN"]["seed"],
         "data": state["config"]["TRAIN"]["train_data_dir"],
+        "rendered": rendered_part(state["config"]["TRAIN"]),
         "scores": {"validation": best.get("score"), "at step": best.get("step"), "test, %": dict(tested or {})},
         "config": state["config"],
     }
@@ -106,6 +107,12 @@ def _system(source: Path, arch: str) -> System:
 def _rounded(state: Mapping[str, Tensor], system: System) -> dict[str, Tensor]:
     trained = {name for name, _ in system.named_parameters()}
     return {name: (value.half() if name in trained else value).contiguous().to("cpu") for name, value in state.items()}
+
+
+def rendered_part(train: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a training rendered, by the options of its `TRAIN`; None if nothing, as before there was `--rendered`."""
+    options = {name: train.get(name) for name in ("rendered", "word_list", "font_dirs")}
+    return {"an epoch": options.pop("rendered"), **options} if options["rendered"] else None
 
 
 def training_commands(folder: Path) -> list[str]:

@@ -43,6 +43,9 @@ FLAGS = (
     ),
     Flag("pretrained", "MODEL.pretrained", "weights to begin with, such as those of another run", "FILE"),
     Flag("train_data_dir", "TRAIN.train_data_dir", "training sets (TextZoom LMDBs)", "DIR"),
+    Flag("rendered", "TRAIN.rendered", "words rendered in each epoch, beside the training sets, new ones each time"),
+    Flag("word_list", "TRAIN.word_list", "text file of words to render, one a line, for other languages", "FILE"),
+    Flag("font_dirs", "TRAIN.font_dirs", "folders with further fonts to render with", "DIR"),
     Flag("val_data_dir", "TRAIN.VAL.val_data_dir", "validation sets; default: a part of the training data", "DIR"),
     Flag("test_data_dir", "TEST.test_data_dir", "test sets", "DIR"),
     Flag("syn", "TRAIN.syn", "HR-only data: make LR by bicubic reduction"),
@@ -111,6 +114,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "MODEL.hd_u": (1, True),
     "MODEL.stu_iter": (1, True),
     "MODEL.prior_dropout": (0, True),
+    "TRAIN.rendered": (0, True),
     "TRAIN.lr_share": (0, True),
     "TRAIN.augment": (0, True),
     "TRAIN.batch_size": (1, True),
@@ -130,6 +134,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "TRAIN.saveInterval": (1, True),
     "TRAIN.displayInterval": (1, True),
     "TRAIN.VAL.held_out": (0, False),
+    "TRAIN.VAL.rendered": (1, True),
     "TRAIN.VAL.valInterval": (0, True),
     "TRAIN.VAL.n_vis": (0, True),
     "TEST.bootstrap_samples": (10, True),
@@ -139,6 +144,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
 # Largest allowed value of what is a share.
 HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
 HIGHEST |= {"TRAIN.lr_share": 1.0, "TRAIN.augment": 1.0}
+HIGHEST["TRAIN.rendered"] = 100_000_000  # the order of an epoch is kept in memory
 HIGHEST["TRAIN.seed"] = (1 << 63) - 1  # what every generator takes
 
 # Keys of published configuration files that had no effect there. They are read and named in the log, not refused.

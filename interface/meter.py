@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from interface.logger import Progress, RunLog, pairs
 log = logging.getLogger(__name__)
 
 GRAD_NORM = "grad_norm"
+Item = TypeVar("Item")
 
 
 class Meter:
@@ -25,12 +27,25 @@ class Meter:
     def __init__(self, weights: Mapping[str, float], images_per_step: int, step: int) -> None:
         self.weights, self.images_per_step = weights, images_per_step
         self._sums: dict[str, Tensor] = {}
-        self._step, self._started = step, time.perf_counter()
+        self._step, self._started, self._waited = step, time.perf_counter(), 0.0
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add the values of one step, by `phase/term`."""
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def waiting_for(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The same items; the time until each is there, or there is none left, counts as waiting."""
+        iterator = iter(items)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._waited += time.perf_counter() - started
+            yield item
 
     def leave_out(self, seconds: float) -> None:
         """Time that was no training does not count for the speed."""
@@ -43,12 +58,14 @@ class Meter:
         terms = {name: value for name, value in means.items() if not name.endswith(f"/{GRAD_NORM}")}
         factors = {name: self.weights[name.rpartition("/")[2]] for name in terms}
         raw = {name: value / factors[name] for name, value in terms.items() if factors[name]}
-        speed = self.images_per_step * steps / max(1e-9, now - self._started)
+        seconds = max(1e-9, now - self._started)
+        speed, waited = self.images_per_step * steps / seconds, self._waited / seconds
         loss = sum(terms.values())
-        log.info("step %d/%d loss=%.4g %s lr=%.3g images/s=%.3g", step, total, loss, pairs(means), rate, speed)
-        values = {"loss": loss, "lr": rate, "images_per_second": speed, **means}
+        place = f"step {step}/{total} loss={loss:.4g} {pairs(means)} lr={rate:.3g}"
+        log.info("%s images/s=%.3g waiting_for_data=%.1f%%", place, speed, 100 * waited)
+        values = {"loss": loss, "lr": rate, "images_per_second": speed, "waiting_for_data": waited, **means}
         run_log.event("train", step, {"epoch": epoch, **values, "unweighted": raw})
         run_log.scalars(step, {f"train/{name}": value for name, value in values.items()})
         run_log.scalars(step, {f"unweighted/{name}": value for name, value in raw.items()})
         bar.note(loss=f"{loss:.4g}", lr=f"{rate:.2g}")
-        self._sums, self._step, self._started = {}, step, now
+        self._sums, self._step, self._started, self._waited = {}, step, now, 0.0

@@ -53,18 +53,20 @@ class TextRecognition(Training):
             ValueError: that is all of them.
         """
         reasons: dict[str, list[str]] = {}
-        for label in self.loader.pairs.labels():
+        labels = list(self.loader.pairs.labels())
+        for label in labels:
             reason = self.recognizer.unusable(label)
             if reason:
                 reasons.setdefault(reason, []).append(label)
         count = sum(map(len, reasons.values()))
-        if count == len(self.loader.pairs):
+        if count == len(labels):
             raise ValueError(
                 f"none of the {count} training labels has a character of --charset {self.config.MODEL.charset}, or all "
-                f"are too long; the first is {next(self.loader.pairs.labels())!r}"
+                f"are too long; the first is {labels[0]!r}"
             )
-        for reason, labels in reasons.items():
-            log.warning("%d words are left out of the loss, %s, such as %r", len(labels), reason, labels[0])
+        of = f" of {len(labels)} looked at" if self.loader.pairs.endless else ""
+        for reason, found in reasons.items():
+            log.warning("%d words%s are left out of the loss, %s, such as %r", len(found), of, reason, found[0])
 
     def prepare(self, batch: Batch, number: int) -> Words:
         """Each word in HR or in LR, by chance, and changed at random: a function of seed, step and process."""

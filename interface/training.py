@@ -35,6 +35,7 @@ class Training(TextBase):
             log.error("%s", error)
             return 1
         finally:
+            self.at_end.close()
             self.run_log.close()
             self.accelerator.end_training()
 
@@ -114,6 +115,8 @@ class Training(TextBase):
         """All parts that training needs, restored from `--resume`; what cannot work is refused before any work."""
         train = self.config.TRAIN
         self.loader, self.splits = training_data(self.config, self.spec)
+        for loader in (self.loader, *(split.loader for split in self.splits)):
+            self.at_end.callback(loader.close)
         self.steps_per_epoch = self.loader.batches.batches_per_epoch // train.accumulate
         if not self.steps_per_epoch:
             raise ValueError(f"--accumulate {train.accumulate} is more than the {len(self.loader)} batches of an epoch")
@@ -136,7 +139,7 @@ class Training(TextBase):
         trained = sum(p.numel() for phase in self.system.phases for p in self.system.params(phase))
         validation = ", ".join(f"{split.name} ({len(split.loader.pairs)})" for split in self.splits)
         log.info(
-            f"{self.config.arch}: {trained:,} trained parameters, {len(self.loader.pairs)} pairs, validation on "
+            f"{self.config.arch}: {trained:,} trained parameters, {self.loader.pairs.size()}, validation on "
             f"{validation}, {self.total_steps} steps of {images} images, {self.device}, run folder {self.folder}"
         )
         self.run_log.event("resume" if self.step else "start", self.step, {"command": command()})
@@ -153,7 +156,7 @@ class Training(TextBase):
             before, start = self.step, self.position
             self.loader.batches.seek(self.epoch, start)
             batches: list[Batch] = []
-            for batch in self.loader:
+            for batch in self.meter.waiting_for(self.loader):
                 batches.append(batch)
                 if len(batches) == self.config.TRAIN.accumulate:
                     self.position = start + self.loader.drawn

@@ -2,6 +2,7 @@
 
     python scripts/make_synthetic.py --out data/synthetic --pairs 2000 --test_pairs 200
     python scripts/make_synthetic.py --out data/mine --photos DIR --gt gt.txt
+    python scripts/make_synthetic.py --out data/greek --word_list greek.txt
 
 The result is `<out>/{train1,train2,test/easy,test/medium,test/hard}`. Training pairs mix the three severities; train1
 has five times as many as train2, as in TextZoom. The same arguments on the same machine give the same files, whatever
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataset.rendering.fonts import Face
+    from dataset.words import WordList
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = {"train1": None, "train2": None, "test/easy": "easy", "test/medium": "medium", "test/hard": "hard"}
@@ -56,14 +58,16 @@ class Task:
 Encoded = tuple[bytes, bytes, str]  # HR file, LR file, label
 
 
-def make(task: Task, fonts: tuple[Face, ...]) -> Encoded:
+def make(task: Task, fonts: tuple[Face, ...], words: WordList | None) -> Encoded:
     """Render or read, degrade, encode; runs in the workers."""
     import cv2
 
     from dataset.synthetic import make_sample
+    from dataset.words import random_label
 
     if task.photo is None:
-        sample = make_sample(task.seed, task.index, task.severity, fonts=fonts)
+        labels = random_label if words is None else words.draw
+        sample = make_sample(task.seed, task.index, task.severity, fonts=fonts, labels=labels)
         hr, lr, label = sample.hr, sample.lr, sample.label
     else:
         hr, lr, label = *photographed(task, task.photo), task.photo.label
@@ -157,9 +161,11 @@ def start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def in_parallel(tasks: Iterable[Task], fonts: tuple[Face, ...], workers: int) -> Iterator[Encoded]:
+def in_parallel(
+    tasks: Iterable[Task], fonts: tuple[Face, ...], words: WordList | None, workers: int
+) -> Iterator[Encoded]:
     """Every task made, in order, by so many processes."""
-    work = functools.partial(make, fonts=fonts)
+    work = functools.partial(make, fonts=fonts, words=words)
     if workers <= 1:
         start_worker()
         yield from map(work, tasks)
@@ -195,18 +201,21 @@ def write(tasks: dict[str, list[Task]], args: argparse.Namespace) -> dict[str, l
     """Build the data set beside its place, then put it there; returns the first samples of each split."""
     from tqdm import tqdm
 
+    from dataset.rendered import drawable_list
     from dataset.synthetic import faces
     from dataset.textzoom import TextZoomWriter
 
     # Looked for here, once: every worker has the same fonts, and none has to read those of the whole system.
     fonts = () if args.photos else faces(*map(str, args.fonts))
+    words = drawable_list(args.word_list, fonts) if args.word_list else None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{args.out.name}-", dir=args.out.parent))
     building.chmod(0o755)  # mkdtemp makes it private
     shown: dict[str, list[Encoded]] = {name: [] for name in tasks}
     try:
         queue = [task for split in tasks.values() for task in split]
-        results = iter(tqdm(in_parallel(queue, fonts, args.workers), total=len(queue), unit="pair", disable=None))
+        made = in_parallel(queue, fonts, words, args.workers)
+        results = iter(tqdm(made, total=len(queue), unit="pair", disable=None))
         for name, split in tasks.items():
             (building / name).parent.mkdir(exist_ok=True)
             with TextZoomWriter(building / name) as writer:
@@ -233,7 +242,8 @@ def provenance(tasks: dict[str, list[Task]], args: argparse.Namespace, fonts: tu
     if args.photos:
         return {**facts, "kind": "photos", "photos": str(args.photos), "gt": str(args.gt)}
     names = [f"{Path(face.source).name} {face.weight}" for face in fonts]
-    return {**facts, "kind": "rendered", "faces": names}
+    words = {"word_list": str(args.word_list)} if args.word_list else {}
+    return {**facts, "kind": "rendered", **words, "faces": names}
 
 
 def put_in_place(building: Path, out: Path) -> None:
@@ -278,6 +288,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="stream of random numbers, >= 0 (0)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one for each core)")
     parser.add_argument("--fonts", type=Path, nargs="*", default=[], help="folders with further .ttf and .otf fonts")
+    parser.add_argument("--word_list", type=Path, help="text file of words to render, one a line (tab, how often)")
     parser.add_argument("--photos", type=Path, help="folder of labelled photos to use instead of rendered words")
     parser.add_argument("--gt", type=Path, default=Path("gt.txt"), help="their list: lines `path<TAB>label` (gt.txt)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet, e.g. sheet.png")
@@ -296,6 +307,8 @@ def main(argv: list[str] | None = None) -> int:
         lost = [str(folder) for folder in args.fonts if not folder.is_dir()]
         if lost:
             raise ValueError(f"--fonts {' '.join(lost)}: no such folder")
+        if args.photos and args.word_list:
+            raise ValueError(f"--word_list {args.word_list} is for words that are rendered; --photos have their labels")
         tasks = photo_tasks(args) if args.photos else rendered_tasks(args)
         shown = write(tasks, args)
     except ValueError as error:

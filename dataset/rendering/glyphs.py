@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +34,11 @@ def _font(source: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     if source == "pillow":
         return ImageFont.load_default(EM)
     return ImageFont.truetype(source, EM, layout_engine=ImageFont.Layout.BASIC)
+
+
+def forget_font_files() -> None:
+    """Close them; they are opened again when they are needed."""
+    _font.cache_clear()
 
 
 @lru_cache(maxsize=8)
@@ -69,14 +75,19 @@ def kerning(face: Face, pair: str) -> float:
     return font.getlength(pair) - font.getlength(pair[0]) - font.getlength(pair[1])
 
 
+def _missing(face: Face) -> bytes:
+    """The picture that stands for characters the face lacks (empty in some): that of one no face has."""
+    return draw_glyph(face, "\uffff").ink.tobytes()
+
+
 @lru_cache(maxsize=512)
-def drawable(face: Face) -> frozenset[str]:
-    """Printable ASCII characters the face has; none for symbol fonts, whose letters are missing or all alike."""
+def _printable(face: Face) -> tuple[frozenset[str], bool]:
+    """The printable ASCII characters that the face has, and whether its Latin letters are letters, and all there."""
     try:
-        missing = draw_glyph(face, "\uffff").ink.tobytes()
+        missing = _missing(face)
         shapes = {chr(code): draw_glyph(face, chr(code)).ink.tobytes() for code in range(33, 127)}
     except OSError:  # not a font after all
-        return frozenset()
+        return frozenset(), False
     own = frozenset(
         char for char, shape in shapes.items() if shape and (shape != missing or face.source.startswith("opencv:"))
     )
@@ -85,7 +96,37 @@ def drawable(face: Face) -> frozenset[str]:
         own &= LETTERS if name.startswith("cmmi") else ALPHANUMERIC
     letters = own & ALPHANUMERIC
     distinct = {shapes[char] for char in letters}
-    return own if len(letters) >= 52 and len(distinct) > 0.9 * len(letters) else frozenset()
+    return own, len(letters) >= 52 and len(distinct) > 0.9 * len(letters)
+
+
+def drawable(face: Face) -> frozenset[str]:
+    """Printable ASCII characters the face has; none for symbol fonts, whose letters are missing or all alike."""
+    own, are_letters = _printable(face)
+    return own if are_letters else frozenset()
+
+
+@lru_cache(maxsize=1 << 16)
+def _has(face: Face, char: str) -> bool:
+    """Whether the face has a character beyond ASCII, and a word with it can be set letter by letter from the left."""
+    if unicodedata.category(char)[0] in "MZC" or unicodedata.bidirectional(char) in ("R", "AL", "AN"):
+        return False  # marks stack, blanks and control characters show nothing, Arabic and Hebrew run to the left
+    if Path(face.source).name.startswith("cm"):  # TeX's own encodings
+        return False
+    try:
+        shape = draw_glyph(face, char).ink.tobytes()
+        if not shape or shape == _missing(face):
+            return False
+    except OSError:  # not a font after all
+        return False
+    latin, are_letters = _printable(face)
+    return are_letters or not latin & LETTERS  # where Latin letters are no letters, others are not either
+
+
+def draws(face: Face, text: str) -> bool:
+    """Whether the face has every character of a text; a blank is none that it could have."""
+    if text.isascii():
+        return drawable(face).issuperset(text)
+    return all(char in drawable(face) if char.isascii() else _has(face, char) for char in text)
 
 
 @lru_cache(maxsize=8)
@@ -121,11 +162,17 @@ def choose_face(label: str, fonts: Sequence[Face], rng: np.random.Generator) -> 
         face = family[int(rng.integers(len(family)))]
         if rng.random() < _reluctance(face):
             continue
-        if drawable(face).issuperset(label):
+        if draws(face, label):
             return face
-    for face in fonts:
-        if drawable(face).issuperset(label):
-            return face
-    known = frozenset().union(*(drawable(face) for face in fonts))
-    lost = "".join(sorted(set(label) - known)) or label
-    raise ValueError(f"none of {len(fonts)} fonts can draw {lost!r} of {label!r}; only printable ASCII is supported")
+    able = (face for face in fonts if draws(face, label))
+    first = next(able, None)
+    if first is not None:
+        if label.isascii():  # as it always was: data sets made before can be made again
+            return first
+        others = [first, *able]
+        return others[int(rng.integers(len(others)))]
+    lost = "".join(char for char in sorted(set(label)) if not any(draws(face, char) for face in fonts)) or label
+    raise ValueError(
+        f"none of {len(fonts)} fonts can draw {lost!r} of {label!r}; name folders with fonts that can (scripts: "
+        "--fonts, training: --font_dirs)"
+    )

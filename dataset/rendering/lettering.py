@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from dataset.rendering.fonts import EM, Face
-from dataset.rendering.glyphs import draw_glyph, drawable, kerning
-from dataset.words import random_label
+from dataset.rendering.glyphs import draw_glyph, draws, kerning
+from dataset.words import Labels
 
 Box = tuple[int, int, int, int]  # left, top, width, height of the word on the canvas, in pixels
 
@@ -140,14 +140,16 @@ def word_mask(label: str, face: Face, look: Look, rng: np.random.Generator) -> n
     return line[top : top + height, left : left + width] if width and height else line
 
 
-def add_neighbours(mask: np.ndarray, ink: Box, face: Face, look: Look, rng: np.random.Generator) -> None:
+def add_neighbours(
+    mask: np.ndarray, ink: Box, face: Face, look: Look, rng: np.random.Generator, *, labels: Labels
+) -> None:
     """Other words of the sign, of which the crop will show slivers; drawn into the mask in place."""
     x, y, width, height = ink
     for side in range(4):
         if rng.random() > 0.14:
             continue
-        label = random_label(rng)[: 6 if side > 1 else 14]
-        if not drawable(face).issuperset(label):
+        label = labels(rng)[: 6 if side > 1 else 14]
+        if not draws(face, label):
             continue
         other = word_mask(label, face, look, rng)
         gap = round(rng.uniform(0.12, 0.4) * height) if side < 2 else round(rng.uniform(0.2, 0.45) * EM)

@@ -162,8 +162,8 @@ def test_files_that_are_no_text_fonts_are_never_used(tmp_path, bare_machine):
 
 def test_undrawable_and_empty_labels_are_refused(bare_machine):
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"'語'.*only printable ASCII"):
-        render_word("A語", rng, find_fonts())
+    with pytest.raises(ValueError, match=r"'\\ue123'.*--fonts"):
+        render_word("A\ue123", rng, find_fonts())
     with pytest.raises(ValueError, match="label is empty"):
         render_word("", rng, find_fonts())
     with pytest.raises(ValueError, match=r"'worse'.*easy"):
@@ -238,6 +238,19 @@ def test_a_failing_run_leaves_the_old_data_set(tmp_path, main, monkeypatch, caps
     assert [child.name for child in tmp_path.iterdir()] == ["set"]
 
 
+def test_script_renders_the_words_of_a_list(tmp_path, main, capsys):
+    file = tmp_path / "words.txt"
+    file.write_text("Αθήνα\t3\nταξί\n\ue123\n", encoding="utf-8")  # noqa: RUF001
+    arguments = ["--word_list", str(file), "--out", str(tmp_path / "set"), "--pairs", "6", "--test_pairs", "2"]
+    assert main([*arguments, "--workers", "1"]) == 0
+    sets = [TextZoomLMDB(tmp_path / "set" / name) for name in SPLITS]
+    labels = {data.label(index) for data in sets for index in range(len(data))}
+    assert labels == {"Αθήνα", "ταξί"}
+    assert json.loads((tmp_path / "set" / "source.json").read_text())["word_list"] == str(file)
+    assert main([*arguments, "--photos", str(tmp_path), "--out", str(tmp_path / "other")]) == 2
+    assert f"--word_list {file} is for words that are rendered" in capsys.readouterr().err
+
+
 @pytest.fixture
 def photos(tmp_path) -> Path:
     folder = tmp_path / "photos"
@@ -280,7 +293,8 @@ def test_a_bad_line_is_named(photos, main, capsys, line, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--pairs", "1"], ["--seed", "-1"], ["--fonts", "nowhere"], ["--test_pairs", "0"]]
+    "arguments",
+    [["--word_list", "nowhere.txt"], ["--pairs", "1"], ["--seed", "-1"], ["--fonts", "nowhere"], ["--test_pairs", "0"]],
 )
 def test_senseless_arguments_are_refused(tmp_path, main, capsys, arguments):
     assert main(["--out", str(tmp_path / "set"), *arguments]) == 2
