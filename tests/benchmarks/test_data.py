@@ -24,9 +24,12 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
     sizes = "--words 4 --batch_size 2 --workers 1 --repeats 2 --warmup 1 --steps 2"
     assert run.main(["data", *sizes.split(), "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert set(result) == {"arguments", "machine", "code", "cores", "load", "words_per_second", "training"}
-    assert tuple(result["words_per_second"]) == NAMES
-    assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in result["words_per_second"].values())
+    assert set(result) == {"arguments", "machine", "code", "cores", "load", "speeds", "training"}
+    assert tuple(result["speeds"]) == NAMES
+    for name, speed in result["speeds"].items():
+        assert len(speed["words_per_second"]) == 2
+        assert len(speed["per_cpu_second"]) == (0 if "workers" in name else 2)
+        assert min(speed["words_per_second"] + speed["per_cpu_second"]) > 0
     trained = result["training"]
     waited, worked = sum(trained["seconds_waited"]), sum(trained["seconds_worked"])
     assert len(trained["seconds_waited"]) == len(trained["seconds_worked"]) == 2
@@ -41,11 +44,16 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
 def test_numbers_by_hand():
     arguments = {"arch": "crnn", "device": "cpu", "batch_size": 64, "workers": 2}
     training = {"words_per_second": 12.34, "waiting_for_data": 0.256}
-    result = {"arguments": arguments, "training": training, "words_per_second": {"kept": [3.0, 100.0, 20.0]}}
+    speeds = {
+        "kept": {"words_per_second": [3.0, 1234.0, 20.0], "per_cpu_second": [5.0, 40.0, 30.0]},
+        "others": {"words_per_second": [7.0], "per_cpu_second": []},
+    }
+    result = {"arguments": arguments, "training": training, "speeds": speeds}
     assert data.table(result).splitlines() == [
-        "| words/s | median | slowest - fastest |",
-        "|---|--:|---|",
-        "| kept | 20 | 3 - 100 |",
+        "| words/s | median | slowest - fastest | per CPU second, median |",
+        "|---|--:|---|--:|",
+        "| kept | 20 | 3 - 1234 | 30 |",
+        "| others | 7 | 7 - 7 |  |",
         "",
         "crnn on cpu, batch 64, 2 workers: 12.3 words/s, 25.6% of the time waiting for data",
     ]
