@@ -203,7 +203,7 @@ def stand_ins(path: Path, file: WeightsFile, settings: Settings) -> list[Path]:
 def named_path(file: WeightsFile, settings: Settings) -> str:
     """What the option names; empty if no file."""
     from interface.config import get  # noqa: PLC0415
-    from interface.systems.clues import RANDOM  # noqa: PLC0415
+    from interface.systems.prior_guided import RANDOM  # noqa: PLC0415
 
     path = get(settings.config, file.option)
     return "" if path == RANDOM else path
