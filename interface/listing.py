@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from interface.config import ConfigError, get, load_settings
-from interface.doctor import WEIGHTS
+from interface.doctor_weights import WEIGHTS
 from interface.systems import build_system
 from model import ModelSpec, list_models, model_spec
 
@@ -87,7 +87,7 @@ def default_config(arch: str) -> EasyDict:
 
 def needed_weights(spec: ModelSpec, config: EasyDict) -> str:
     """Files that a training of this network begins with."""
-    named = [get(config, file.option) for file in WEIGHTS if file.system == spec.system]
+    named = [get(config, file.option) for file in WEIGHTS if spec.system in file.systems]
     return ", ".join(path.rpartition("/")[2] for path in named if path)
 
 
