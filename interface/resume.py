@@ -41,8 +41,8 @@ LAST, BEST = "last.pth", "best.pth"
 # Options that decide which tensors a checkpoint holds and what they mean.
 SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
 IDENTITY = tuple(
-    "arch MODEL.charset MODEL.STN MODEL.stn_align_corners MODEL.flat_prior MODEL.mask MODEL.srb MODEL.hd_u "
-    "MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
+    "arch MODEL.charset MODEL.STN MODEL.stn_align_corners MODEL.flat_prior MODEL.recurrence MODEL.mask MODEL.srb "
+    "MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
     "MODEL.sr_share MODEL.tpg_share MODEL.freeze_tpg TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
 )
 

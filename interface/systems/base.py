@@ -97,6 +97,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
         "triple_clues": config.MODEL.triple_clues,
         "visual_clue": config.MODEL.visual_clue,
         "flat_prior": config.MODEL.flat_prior,
+        "recurrence": config.MODEL.recurrence,
         "stn_align_corners": config.MODEL.stn_align_corners,
     }
     taken = model_spec(config.arch).options
@@ -105,7 +106,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
 
 def unused_options(config: EasyDict) -> set[str]:
     """Keys of `MODEL` that this network's builder does not take."""
-    same = ("STN", "triple_clues", "visual_clue", "flat_prior", "stn_align_corners")
+    same = ("STN", "triple_clues", "visual_clue", "flat_prior", "recurrence", "stn_align_corners")
     options = {"srb": "srb_nums", "hd_u": "hidden_units"} | {key: key for key in same}
     taken = model_spec(config.arch).options
     return {key for key, option in options.items() if option not in taken}

@@ -71,7 +71,7 @@ class Clues(PriorGuided):
         clues, terms = self._linguistic_clue(network, reading, batch.labels, teacher_prior)
         terms |= self._student_terms(logits, prior, batch.labels, teacher_prior)
         clues = None if clues is None else clues * keep
-        picture = network(batch.images_lr, as_clue(prior) * keep, *([] if clues is None else [clues]))
+        picture = network(batch.images_lr, self.guidance(prior) * keep, *([] if clues is None else [clues]))
         return picture, terms
 
     def _more_clues(self, network: Any, prior: Tensor) -> list[Tensor]:

@@ -6,6 +6,9 @@ whose input is always the LR image. Gradients flow back through the whole cascad
 stay as they are: what they read in an LR picture is then computed once. `Clues` adds what C3-STISR and RTSRN have more.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -13,12 +16,15 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from dataset.charset import encode_ctc
+from dataset.deform import turned
 from dataset.loading import Batch
 from interface import starter
 from interface.checkpoint import CheckpointError, content_digest, load_weights, read_weights
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
+from interface.targets import Targets
 from loss.ctc import ctc_loss
 from loss.semantic import semantic_loss
+from loss.similarity import structure_similarity
 from model.recognizer.crnn import CRNN
 
 RANDOM = "random"
@@ -67,7 +73,9 @@ class PriorGuided(System):
             self.frozen = (*self.frozen, "students")
         self.use_label, self.use_distill = config.LOSS.use_label, config.LOSS.use_distill
         self.hyphen = config.LOSS.hyphen
-        self.prior_dropout = config.MODEL.prior_dropout
+        self.prior_dropout, self.detach_prior = config.MODEL.prior_dropout, config.MODEL.detach_prior
+        self.largest_arc = math.radians(config.TRAIN.rotate_train)
+        self.consistent, self.stage_growth = config.LOSS.tssim_loss, config.LOSS.stage_growth
 
     @classmethod
     def needs_teacher(cls, config: EasyDict) -> bool:
@@ -161,17 +169,46 @@ class PriorGuided(System):
     def forward(self, batch: Batch, phase: str = "main") -> Losses:
         """All weighted terms of one batch, each summed over the stages."""
         terms: Losses = {}
+        level, batch, turn = self._turned(batch)
         teacher_prior = self._teacher_prior(batch)
-        sharp = self.losses.sharp(batch, self.targets)
+        sharp = self.losses.sharp(batch, self._targets)
         keep = self._kept_priors(batch.images_lr)
-        picture = batch.images_lr
+        picture, other = batch.images_lr, level.images_lr
         for stage in range(self.stages):
             picture, text_terms = self.stage(stage, batch, picture, keep, teacher_prior)
-            stage_terms = {**self.losses(picture, sharp), **text_terms}
+            growth = 1 + self.stage_growth * stage
+            image_terms = {name: growth * value for name, value in self.losses(picture, sharp).items()}
+            stage_terms = {**image_terms, **text_terms}
+            if self.consistent:
+                other, _ = self.stage(stage, level, other, keep, teacher_prior)
+                if stage == self.stages - 1:
+                    stage_terms["structure"] = 1 - structure_similarity(turn(other), picture, batch.images_hr).mean()
             for name, value in stage_terms.items():
                 weighted = self.weights[name] * value
                 terms[name] = terms[name] + weighted if name in terms else weighted
         return terms
+
+    @property
+    def _targets(self) -> Targets:
+        """A turned picture is another one each time, so nothing of it can be kept."""
+        return Targets() if self.largest_arc else self.targets
+
+    def _turned(self, batch: Batch) -> tuple[Batch, Batch, Callable[[Tensor], Tensor]]:
+        """The batch with LR turned and turned back, the batch turned, and what turns pictures like that.
+
+        The angles come from PyTorch's generator on the CPU, whose state is in every checkpoint.
+        """
+        if not self.largest_arc:
+            return batch, batch, lambda images: images
+        arcs = (2 * torch.rand(len(batch.images_lr)) - 1) * self.largest_arc
+        offsets = torch.rand(len(batch.images_lr))
+        lr, hr = turned(batch.images_lr, arcs, offsets), turned(batch.images_hr, arcs, offsets)
+        level = replace(batch, images_lr=turned(lr, -arcs, offsets))
+        return level, replace(batch, images_lr=lr, images_hr=hr), lambda images: turned(images.float(), arcs, offsets)
+
+    def guidance(self, prior: Tensor) -> Tensor:
+        """(N, T, K) probabilities -> (N, K, 1, T) for the network; without gradient if `MODEL.detach_prior` says so."""
+        return as_clue(prior.detach() if self.detach_prior else prior)
 
     def stage(
         self, stage: int, batch: Batch, picture: Tensor, keep: Tensor, teacher_prior: Tensor | None
@@ -190,7 +227,7 @@ class PriorGuided(System):
         """
         logits = self._logits(self.student(stage), picture, batch.indices if stage == 0 else None)
         prior = logits.softmax(-1)
-        picture = self.network(stage)(batch.images_lr, as_clue(prior) * keep)
+        picture = self.network(stage)(batch.images_lr, self.guidance(prior) * keep)
         return picture, self._student_terms(logits, prior, batch.labels, teacher_prior)
 
     def cascade(self, images_lr: Tensor) -> list[Tensor]:
@@ -223,7 +260,7 @@ class PriorGuided(System):
             return student(student.preprocess(picture[rows])).transpose(0, 1)
 
         if self.freeze_tpg and indices is not None:
-            return self.targets.get("student_logits", student, indices, logits)
+            return self._targets.get("student_logits", student, indices, logits)
         return logits(slice(None))
 
     def _teacher_prior(self, batch: Batch) -> Tensor | None:
@@ -235,7 +272,7 @@ class PriorGuided(System):
         def prior(rows: slice) -> Tensor:
             return teacher(teacher.preprocess(batch.images_hr[rows])).transpose(0, 1).softmax(-1)
 
-        return self.targets.get("teacher_prior", teacher, batch.indices, prior)
+        return self._targets.get("teacher_prior", teacher, batch.indices, prior)
 
     def _kept_priors(self, images: Tensor) -> Tensor:
         """(N, 1, 1, 1) 0 or 1: the first samples of a batch train without text, so the network works without, too.

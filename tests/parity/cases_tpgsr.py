@@ -1,11 +1,14 @@
-"""TPGSR, with each of its trunks, against the published implementation."""
+"""TPGSR, with each of its trunks, and TATT, against the published implementations."""
 
 import torch
 
+from dataset.deform import turned
 from loss.image import gradient_profile, squared_error
 from loss.semantic import distillation, semantic_loss
+from loss.similarity import structure_similarity
 from model.blocks.clue import interpret
-from tests.parity.cases_zoo import LOSS, MODULE, NETWORK, NORM, TRAIN, before_tanh, gradient_norms, network_of
+from model.tatt import UNUSED, TextInterpreter
+from tests.parity.cases_zoo import LOSS, MODULE, NETWORK, NORM, TRAIN, before_tanh, gradient_norms, load, network_of
 from tests.parity.vectors import Case, assert_close, handles
 
 
@@ -65,3 +68,42 @@ def guided_srresnet(case: Case) -> None:
     assert_close(drawn[:, ::16], case.expected("info_gen_ch_step16"), atol=MODULE, what="infoGen")
     assert_close(seen[0], case.expected("before_tanh"), atol=0, rtol=NETWORK, what="before tanh")
     assert_close(sr[:, :, ::2, ::2], case.expected("sr_step2"), atol=NETWORK, what="sr")
+
+
+@handles("zoo/tatt")
+@torch.no_grad()
+def tatt(case: Case) -> None:
+    network, prior = network_of(case, "tatt", STN=True, recurrence="batch"), case.tensor("text_prior")
+    images = case.tensor("x")
+    drawn, attention = network.infoGen.attend(prior, network.block1(images))
+    assert_close(drawn[:, ::8], case.expected("tp_map_ch_step8"), atol=MODULE, what="map")
+    assert_close(attention[:, ::16], case.expected("attention_rows_step16"), atol=MODULE, what="attention")
+    assert_close(network(images, prior), case.expected("sr"), atol=NETWORK, what="sr")
+
+
+@handles("zoo/tatt_tp_interpreter")
+@torch.no_grad()
+def tatt_interpreter(case: Case) -> None:
+    interpreter = TextInterpreter(64, (16, 64), recurrence="batch")
+    interpreter.unused_published_keys = UNUSED
+    load(interpreter, case, prefix="infoGen.", constant=("pe.pe",))
+    drawn, attention = interpreter.attend(case.tensor("text_prior"), case.tensor("feature"))
+    assert_close(drawn[:, ::4], case.expected("tp_map_ch_step4"), atol=MODULE, what="map")
+    assert_close(attention[:, ::32], case.expected("attention_rows_step32"), atol=MODULE, what="attention")
+    queries = interpreter.queries(2)[::8, 0]
+    assert_close(queries, case.expected("query_embedding_sample0_rows_step8"), atol=MODULE, what="queries")
+
+
+@handles("zoo/tatt_losses")
+def tatt_losses(case: Case) -> None:
+    """The case also has a similarity of two distorted pictures, which no published training uses."""
+    sr, hr, third = case.tensor("sr"), case.tensor("hr"), case.tensor("third")
+    arcs, offsets = case.tensor("arc"), case.tensor("rand_offs")
+    for name, value in (
+        ("image_loss_per_sample", squared_error(sr, hr) + 1e-4 * gradient_profile(sr, hr)),
+        ("tri_ssim", structure_similarity(third, sr, hr).mean()),
+        ("tri_ssim_3ch", structure_similarity(third[:, :3], sr[:, :3], hr[:, :3]).mean()),
+        ("rotated_sr", turned(sr, arcs, offsets)[:, ::3, ::2, ::2]),
+        ("rotated_back_sr", turned(sr, -arcs, offsets)[:, ::3, ::2, ::2]),
+    ):
+        assert_close(value, case.expected(name), atol=0, rtol=NETWORK, what=name)
