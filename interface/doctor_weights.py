@@ -34,7 +34,7 @@ class WeightsFile:
         network: `module:builder` of what has to fit; the builder `like` gets the weights and takes their sizes; empty:
             the table of `LOSS.confusion`.
         usual: where it is looked for if the option names none.
-        system: the recipe of the networks that read it; empty: any.
+        systems: the recipes of the networks that read it; empty: any.
         command: what makes it at `{path}`, unless `--arch` trains its network.
         source: who publishes it.
     """
@@ -45,7 +45,7 @@ class WeightsFile:
     instead: str
     network: str = ""
     usual: str = ""
-    system: str = ""
+    systems: tuple[str, ...] = ()
     command: str = ""
     source: str = ""
 
@@ -76,7 +76,7 @@ WEIGHTS = (
         instead="--tpg_pretrained random --use_label trains one along (as --config synthetic.yaml does)",
         network="model.recognizer.crnn:CRNN",
         usual="./rec_pth/crnn.pth",
-        system="clues",
+        systems=("clues", "prior_guided"),
         source="crnn.pth of https://github.com/meijieru/crnn.pytorch",
     ),
     WeightsFile(
@@ -127,7 +127,7 @@ WEIGHTS = (
         instead="leave --language_model out: it learns from nothing",
         network="model.language.bcn:BCN",
         usual="./rec_pth/language_model.safetensors",
-        system="clues",
+        systems=("clues",),
         command="python scripts/pretrain_language_model.py --out {path}",
     ),
     WeightsFile(
@@ -213,7 +213,7 @@ def stand_ins(path: Path, file: WeightsFile, settings: Settings) -> list[Path]:
 def named_path(file: WeightsFile, settings: Settings) -> str:
     """What the option names; empty if no file."""
     from interface.config import get  # noqa: PLC0415
-    from interface.systems.clues import RANDOM  # noqa: PLC0415
+    from interface.systems.prior_guided import RANDOM  # noqa: PLC0415
 
     path = get(settings.config, file.option)
     return "" if path == RANDOM else path
@@ -226,7 +226,7 @@ def is_needed(file: WeightsFile, settings: Settings) -> bool:
 
     config, training = settings.config, settings.verb == "train"
     fresh = training and not config.TRAIN.resume
-    if not named_path(file, settings) or file.system not in ("", model_spec(config.arch).system):
+    if not named_path(file, settings) or (file.systems and model_spec(config.arch).system not in file.systems):
         return False
     if file.option.startswith(JUDGES):
         return file.reader in config.TEST.test_model
@@ -262,7 +262,7 @@ def use_of(file: WeightsFile) -> str:
     """What a file is for, with the option that names it."""
     from model import list_models, model_spec  # noqa: PLC0415
 
-    archs = [name for name in list_models() if model_spec(name).system == file.system]
+    archs = [name for name in list_models() if model_spec(name).system in file.systems]
     for_archs = f" of --arch {', '.join(archs)}" if archs else ""
     return f"{file.use}{for_archs}" + (f" ({file.flag})" if file.flag not in file.use else "")
 

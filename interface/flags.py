@@ -33,6 +33,7 @@ FLAGS = (
     Flag("use_distill", "LOSS.use_distill", "pull the student's prior to the teacher's on HR"),
     Flag("use_label", "LOSS.use_label", "CTC loss of the student against the label"),
     Flag("ssim_loss", "LOSS.ssim_loss", "add 1 - SSIM"),
+    Flag("tssim_loss", "LOSS.tssim_loss", "the SR of a turned LR, turned back, must agree with SR and HR"),
     Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
     Flag("text_focus_pretrained", "LOSS.text_focus_pretrained", "the recogniser behind --text_focus", "FILE"),
     Flag("confusion", "LOSS.confusion", "table that weighs confusions of characters in --text_focus", "FILE"),
@@ -54,6 +55,7 @@ FLAGS = (
     Flag("height", "TRAIN.height", "HR height in pixels"),
     Flag("lr_share", "TRAIN.lr_share", "share of the words that are read in their LR picture, not in HR"),
     Flag("augment", "TRAIN.augment", "how much training pictures are changed: 0 (not at all) to 1"),
+    Flag("rotate_train", "TRAIN.rotate_train", "turn training pictures by up to so many degrees", "DEGREES"),
     Flag("cache", "TRAIN.cache", "keep resized pictures in memory"),
     Flag("target_cache", "TRAIN.target_cache", "where what frozen networks make of HR is kept"),
     Flag("workers", "TRAIN.workers", "decoding threads, or loader processes with --no-cache"),
@@ -85,6 +87,7 @@ FLAGS = (
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "MODEL.tpg": ("CRNN",),
+    "MODEL.recurrence": ("columns", "batch"),
     "MODEL.student_passes": ("shared", "published"),
     "LOSS.pixel": ("mse", "l1", "charbonnier"),
     "LOSS.language": ("ctc", "distill"),
@@ -103,7 +106,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("sgenet tpgsr tatt tbsrn srgan textsr".split()),
+    "arch": tuple("sgenet tbsrn srgan textsr".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }
@@ -115,6 +118,8 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "MODEL.stu_iter": (1, True),
     "MODEL.prior_dropout": (0, True),
     "TRAIN.rendered": (0, True),
+    "LOSS.stage_growth": (0, True),
+    "TRAIN.rotate_train": (0, True),
     "TRAIN.lr_share": (0, True),
     "TRAIN.augment": (0, True),
     "TRAIN.batch_size": (1, True),
@@ -145,6 +150,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
 HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
 HIGHEST |= {"TRAIN.lr_share": 1.0, "TRAIN.augment": 1.0}
 HIGHEST["TRAIN.rendered"] = 100_000_000  # the order of an epoch is kept in memory
+HIGHEST["TRAIN.rotate_train"] = 45.0
 HIGHEST["TRAIN.seed"] = (1 << 63) - 1  # what every generator takes
 
 # Keys of published configuration files that had no effect there. They are read and named in the log, not refused.
@@ -166,7 +172,6 @@ RETIRED_FLAGS = {
     "--mixed": "it did nothing",
     "--ic15sr": "it did nothing",
     "--prob_insert": "it did nothing",
-    "--rotate_train": "it did nothing",
     "--rotate_test": "it did nothing",
     "--badset": "it did nothing",
     "--training_stablize": "it did nothing",
@@ -174,7 +179,6 @@ RETIRED_FLAGS = {
     "--results_rotate": "it did nothing",
     "--results_rotate_angle": "it did nothing",
     "--learning_STN": "it did nothing",
-    "--tssim_loss": "it did nothing",
     "--mse_fuse": "it did nothing",
     "--for_cascading": "it did nothing",
     "--color_loss": "it did nothing",

@@ -87,7 +87,7 @@ def default_config(arch: str) -> EasyDict:
 
 def needed_weights(spec: ModelSpec, config: EasyDict) -> str:
     """Files that a training of this network begins with."""
-    named = [get(config, file.option) for file in WEIGHTS if file.system == spec.system]
+    named = [get(config, file.option) for file in WEIGHTS if spec.system in file.systems]
     return ", ".join(path.rpartition("/")[2] for path in named if path)
 
 

@@ -1,9 +1,13 @@
 """What `--resume` names: a run of this program, weights exported from one, or weights of a published program."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from interface.checkpoint import (
     DIGEST,
@@ -22,13 +26,14 @@ from interface.config import (
     check,
     coerce,
     flatten,
+    get,
     put,
     resumed_config,
     switch_arch,
 )
 from interface.exported import exported_facts
-from interface.systems.base import System
-from model.registry import identify
+from interface.systems.base import System, build_network
+from model.registry import identify, model_spec
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +41,8 @@ LAST, BEST = "last.pth", "best.pth"
 # Options that decide which tensors a checkpoint holds and what they mean.
 SHARING = ("MODEL.sr_share", "MODEL.tpg_share")
 IDENTITY = tuple(
-    "arch MODEL.charset MODEL.STN MODEL.mask MODEL.srb MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
+    "arch MODEL.charset MODEL.STN MODEL.stn_align_corners MODEL.flat_prior MODEL.recurrence MODEL.mask MODEL.srb "
+    "MODEL.hd_u MODEL.triple_clues MODEL.visual_clue MODEL.stu_iter "
     "MODEL.sr_share MODEL.tpg_share MODEL.freeze_tpg TRAIN.width TRAIN.height TRAIN.down_sample_scale".split()
 )
 
@@ -167,11 +173,27 @@ def _recognise(settings: Settings, path: Path) -> None:
     The published RTSRN program saves that network under whatever --arch was given.
     """
     file = published_files(path, "model_best_acc", 1)[0]
-    asked, found = settings.config.arch, identify(clean_state(read_any(file), str(file)))
-    if found is not None and found != asked:
+    state = clean_state(read_any(file), str(file))
+    asked, found = settings.config.arch, identify(state)
+    if found is not None and found != asked and not _may_be(settings, state):
         _refuse_network(settings, found, file)
         log.warning("by its keys %s holds the network %s, so that is used, not --arch %s", file, found, asked)
         switch_arch(settings, found)
+    for option, value in model_spec(settings.config.arch).published.items():
+        key = f"MODEL.{option}"
+        if key not in settings.given and get(settings.config, key) != value:
+            log.info("%s = %r, as the published weights in %s need it", key, value, file)
+            put(settings.config, key, value)
+
+
+def _may_be(settings: Settings, state: Mapping[str, Tensor]) -> bool:
+    """Whether the network that is asked for has the same keys and shapes; some networks differ in padding alone."""
+    try:
+        with torch.device("meta"):
+            own = build_network(settings.config).to("meta").state_dict()
+    except ValueError:  # its options may be those of the network that was found
+        return False
+    return {key: own[key].shape for key in own} == {key: value.shape for key, value in state.items()}
 
 
 def _refuse_network(settings: Settings, arch: str, path: Path) -> None:

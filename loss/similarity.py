@@ -27,6 +27,16 @@ def gaussian_window(size: int = WINDOW, sigma: float = SIGMA) -> Tensor:
     return (weight / weight.sum()).float()
 
 
+def _smoothed(moments: Tensor) -> Tensor:
+    """(..., H, W) with three leading axes -> the same, averaged under the window at every pixel."""
+    window = gaussian_window().to(moments.device)
+    # One plane per sample: a plain convolution is faster than a grouped one.
+    planes = moments.flatten(0, 2).unsqueeze(1)
+    planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))
+    planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
+    return planes.view(moments.shape)
+
+
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity per image, symmetric in its arguments.
 
@@ -45,16 +55,39 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     with torch.autocast(a.device.type, enabled=False):
         a, b = a[:, :RGB].float(), b[:, :RGB].float()
         moments = torch.stack([a, b, a * a, b * b, a * b])
-        window = gaussian_window().to(a.device)
-        # One plane per sample: a plain convolution is faster than a grouped one.
-        planes = moments.flatten(0, 2).unsqueeze(1)
-        planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))
-        planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
-        mean_a, mean_b, square_a, square_b, product = planes.view(moments.shape)
+        mean_a, mean_b, square_a, square_b, product = _smoothed(moments)
         covariance = product - mean_a * mean_b
         variances = (square_a - mean_a.square()) + (square_b - mean_b.square())
         luminance = (2 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)
         return (luminance * (2 * covariance + C2) / (variances + C2)).flatten(1).mean(1)
+
+
+def structure_similarity(turned_back: Tensor, sr: Tensor, hr: Tensor) -> Tensor:
+    """How much the structure of three pictures agrees, each with both others; symmetric in its arguments.
+
+    TATT's text structure consistency, https://arxiv.org/abs/2203.09388: SSIM for three pictures.
+
+    Args:
+        turned_back: (N, C, H, W) made of another view of the word, nominally [0, 1]; all planes count.
+        sr: like it.
+        hr: like it.
+
+    Returns:
+        (N,) float32, at most 1 (equal images).
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_same_shape(turned_back, hr)
+    check_same_shape(sr, hr)
+    with torch.autocast(sr.device.type, enabled=False):
+        a, b, c = turned_back.float(), sr.float(), hr.float()
+        moments = torch.stack([a, b, c, a * a + b * b + c * c, a * b + b * c + c * a])
+        mean_a, mean_b, mean_c, squares, products = _smoothed(moments)
+        lengths = mean_a.square() + mean_b.square() + mean_c.square()
+        shared = mean_a * mean_b + mean_b * mean_c + mean_c * mean_a
+        luminance = (shared + C1) / (lengths + C1)
+        return (luminance * (products - shared + C2) / (squares - lengths + C2)).flatten(1).mean(1)
 
 
 def mse_rgb(a: Tensor, b: Tensor) -> Tensor:

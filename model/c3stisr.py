@@ -20,7 +20,7 @@ class C3STISR(ClueGuidedNetwork):
     pixel_adapter = False
 
 
-# Without triple_clues nothing tells it from TPGSR, so then its keys have no name.
+# Without triple_clues nothing tells it from TPGSR, so then its keys have that name.
 @register_model(
     system="clues",
     paper="https://arxiv.org/abs/2204.14044",

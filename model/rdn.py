@@ -66,11 +66,15 @@ class RDN(nn.Module):
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
         self.blocks = tuple(f"RDB{number}" for number in range(1, srb_nums + 1))
         for name in self.blocks:
-            self.add_module(name, ResidualDenseBlock(features))
+            self.add_module(name, self.make_block(features))
         self.GFF_1x1 = nn.Conv2d(srb_nums * features, features, 1)
         self.GFF_3x3 = nn.Conv2d(features, features, 3, padding=1)
         self.conv_up = nn.Conv2d(features, features * scale_factor**2, 3, padding=1)
         self.conv3 = nn.Conv2d(features, self.in_channels, 3, padding=1)
+
+    def make_block(self, features: int) -> nn.Module:
+        """A block: maps (N, F, H, W), and hints if the network has some -> (N, F, H, W)."""
+        return ResidualDenseBlock(features)
 
     def forward(self, images_lr: Tensor) -> Tensor:
         """Super-resolve.
@@ -79,10 +83,14 @@ class RDN(nn.Module):
             ValueError: the images have another number of planes.
         """
         check_planes(images_lr, self.in_channels)
+        return self.enlarge(images_lr)
+
+    def enlarge(self, images_lr: Tensor, *hints: Tensor) -> Tensor:
+        """(N, C, H, W), and what the blocks are told -> (N, C, s*H, s*W)."""
         shallow = self.conv1(images_lr)
         x, seen = self.conv2(shallow), []
         for block in self.blocks:
-            x = self.get_submodule(block)(x)
+            x = self.get_submodule(block)(x, *hints)
             seen.append(x)
         fused = self.GFF_3x3(self.GFF_1x1(torch.cat(seen, dim=1)))
         return self.conv3(F.pixel_shuffle(self.conv_up(shallow + fused), self.scale_factor))

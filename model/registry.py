@@ -40,6 +40,8 @@ class ModelSpec:
     """Address of the published implementation."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Published word accuracy on TextZoom in %, the mean that the literature gives, by recogniser."""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Options that published checkpoints need where the default is another."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def register_model(
     task: str = SUPER_RESOLUTION,
     source: str = "",
     scores: Mapping[str, float] | None = None,
+    published: Mapping[str, Any] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Decorate a builder: its `__name__` becomes a model name.
 
@@ -71,6 +74,7 @@ def register_model(
         task: "super_resolution", or "recognition" for what reads text.
         source: address of the published implementation.
         scores: published word accuracy on TextZoom in %, by recogniser, as later papers quote it.
+        published: options that published checkpoints need where the default is another; loading one sets them.
 
     Raises:
         ValueError: the name is taken.
@@ -93,6 +97,7 @@ def register_model(
             task=task,
             source=source,
             scores=scores or {},
+            published=published or {},
         )
         return builder
 

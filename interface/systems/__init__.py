@@ -5,6 +5,7 @@ from easydict import EasyDict
 from interface.systems.base import System
 from interface.systems.clues import Clues
 from interface.systems.plain import Plain
+from interface.systems.prior_guided import PriorGuided
 from interface.systems.recognizers import (
     AttentionRecognizer,
     AttentionRecognizerPerWord,
@@ -15,6 +16,7 @@ from model import model_spec
 
 SYSTEMS: dict[str, type[System]] = {
     "plain": Plain,
+    "prior_guided": PriorGuided,
     "clues": Clues,
     "recognizer_ctc": CtcRecognizer,
     "recognizer_attention": AttentionRecognizer,

@@ -96,6 +96,9 @@ def network_options(config: EasyDict) -> dict[str, Any]:
         "hidden_units": config.MODEL.hd_u,
         "triple_clues": config.MODEL.triple_clues,
         "visual_clue": config.MODEL.visual_clue,
+        "flat_prior": config.MODEL.flat_prior,
+        "recurrence": config.MODEL.recurrence,
+        "stn_align_corners": config.MODEL.stn_align_corners,
     }
     taken = model_spec(config.arch).options
     return {name: value for name, value in offered.items() if name in taken}
@@ -103,7 +106,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
 
 def unused_options(config: EasyDict) -> set[str]:
     """Keys of `MODEL` that this network's builder does not take."""
-    same = ("STN", "triple_clues", "visual_clue")
+    same = ("STN", "triple_clues", "visual_clue", "flat_prior", "recurrence", "stn_align_corners")
     options = {"srb": "srb_nums", "hd_u": "hidden_units"} | {key: key for key in same}
     taken = model_spec(config.arch).options
     return {key for key, option in options.items() if option not in taken}

@@ -1,35 +1,22 @@
-"""RTSRN's and C3-STISR's recipe: a recogniser that learns along gives a text prior, a language model repairs it.
+"""RTSRN's and C3-STISR's recipe: beside the text prior, a language model repairs what the recogniser reads.
 
-Papers: C3-STISR, IJCAI 2022, https://arxiv.org/abs/2204.14044; TPGSR, https://arxiv.org/abs/2106.15368. In each stage
-a student recogniser reads the picture of the stage before (first the LR), its class probabilities guide the SR network,
-whose input is always the LR image. Gradients flow back through the whole cascade. With `MODEL.freeze_tpg` the students
-stay as they are: what they read in an LR picture is then computed once.
+Paper: C3-STISR, IJCAI 2022, https://arxiv.org/abs/2204.14044. Students, stages and sharing are those of `PriorGuided`.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from dataset.charset import encode_ctc
 from dataset.loading import Batch
-from interface import starter
-from interface.checkpoint import CheckpointError, content_digest, load_weights, read_weights
-from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
-from loss.ctc import ctc_loss
+from interface.checkpoint import load_weights, read_weights
+from interface.systems.base import Losses
+from interface.systems.prior_guided import PriorGuided, as_clue
 from loss.semantic import semantic_loss
 from model.recognizer.crnn import CRNN
 
-RANDOM = "random"
-STUDENTS = "frozen_students"  # key of the trained state
 DISTILL = "distill"  # LOSS.language: as the C3-STISR paper says; its code, and RTSRN's, use CTC
-PRIOR_GENERATORS = {"CRNN": CRNN}  # by MODEL.tpg
-
-
-def as_clue(probabilities: Tensor) -> Tensor:
-    """(N, T, K) class probabilities -> (N, K, 1, T), the layout in which networks take a clue."""
-    return probabilities.transpose(1, 2).unsqueeze(2)
 
 
 def _load_language_model(networks: list[nn.Module], path: str) -> None:
@@ -43,199 +30,52 @@ def _load_language_model(networks: list[nn.Module], path: str) -> None:
         load_weights(network.get_submodule("lm"), state, path)
 
 
-class Clues(System):
-    """Cascade of student recognisers and SR networks.
+class Clues(PriorGuided):
+    """Cascade of student recognisers and SR networks that may take a linguistic clue.
 
     Args:
-        networks: one SR network for all stages, or one per stage.
-        students: one text-prior generator for all stages, or one per stage.
-        stages: passes of the cascade.
-        losses: what compares a picture with HR.
-        weights: factor of each term.
-        teacher: the frozen recogniser that reads HR, for distillation; None without it.
-        config: the configuration; `LOSS` says which terms are on.
+        config: the configuration.
+        **parts: those of `PriorGuided`.
     """
 
-    frozen: tuple[str, ...] = ("losses", "teacher")
-
-    def __init__(
-        self,
-        *,
-        networks: list[nn.Module],
-        students: list[CRNN],
-        stages: int,
-        losses: ImageLosses,
-        weights: dict[str, float],
-        teacher: CRNN | None,
-        config: EasyDict,
-    ) -> None:
-        super().__init__()
-        self.networks, self.students = nn.ModuleList(networks), nn.ModuleList(students)
-        self.stages, self.losses, self.weights = stages, losses, weights
-        self.teacher = teacher.requires_grad_(False) if teacher is not None else None
-        self.freeze_tpg = config.MODEL.freeze_tpg
-        self.students.requires_grad_(not self.freeze_tpg)
-        if self.freeze_tpg:
-            self.frozen = (*self.frozen, "students")
-        self.use_label, self.use_distill = config.LOSS.use_label, config.LOSS.use_distill
-        self.hyphen = config.LOSS.hyphen
+    def __init__(self, *, config: EasyDict, **parts: Any) -> None:
+        super().__init__(config=config, **parts)
         self.linguistic, self.language = config.MODEL.triple_clues, config.LOSS.language
-        self.prior_dropout, self.student_passes = config.MODEL.prior_dropout, config.MODEL.student_passes
+        self.student_passes = config.MODEL.student_passes
+
+    @classmethod
+    def needs_teacher(cls, config: EasyDict) -> bool:
+        """Also where the language model learns from it."""
+        return super().needs_teacher(config) or config.LOSS.language == DISTILL
 
     @classmethod
     def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "Clues":
-        """Build networks, students and, for training, the teacher and the losses' recogniser."""
-        model, stages = config.MODEL, config.MODEL.stu_iter
-        distill = training and (config.LOSS.use_distill or config.LOSS.language == DISTILL)
-        known = pretrained or model.freeze_tpg  # no checkpoint holds a frozen student
-        state = None
-        if (known or distill) and model.tpg_pretrained != RANDOM:
-            state = read_weights(
-                model.tpg_pretrained,
-                option="MODEL.tpg_pretrained",
-                purpose="the recogniser whose reading guides the SR network",
-                remedy=f"--tpg_pretrained {starter.RECOGNIZER} takes the one that comes along; "
-                "--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
-            )
+        """As `PriorGuided.build`, and the language model's weights."""
+        system = super().build(config, training=training, pretrained=pretrained)
+        assert isinstance(system, Clues)
+        if pretrained and config.MODEL.language_model:
+            _load_language_model(list(system.networks), config.MODEL.language_model)
+        return system
 
-        def recognizer(load: bool) -> CRNN:
-            built = PRIOR_GENERATORS[model.tpg]()
-            if load and state is not None:
-                load_weights(built, state, model.tpg_pretrained)
-            return built
+    def stage(
+        self, stage: int, batch: Batch, picture: Tensor, keep: Tensor, teacher_prior: Tensor | None
+    ) -> tuple[Tensor, Losses]:
+        """As in `PriorGuided`, with the linguistic clue and its loss."""
+        student, network = self.student(stage), self.network(stage)
+        # The published loop reads twice: first without batch statistics, for the language model.
+        twice = self.student_passes == "published" and not self.freeze_tpg
+        reading = self._quiet_reading(student, picture) if twice else None
+        logits = self._logits(student, picture, batch.indices if stage == 0 else None)
+        prior = logits.softmax(-1)
+        reading = prior if reading is None else reading
+        clues, terms = self._linguistic_clue(network, reading, batch.labels, teacher_prior)
+        terms |= self._student_terms(logits, prior, batch.labels, teacher_prior)
+        clues = None if clues is None else clues * keep
+        picture = network(batch.images_lr, self.guidance(prior) * keep, *([] if clues is None else [clues]))
+        return picture, terms
 
-        networks = [build_network(config) for _ in range(1 if model.sr_share else stages)]
-        if pretrained and model.language_model:
-            _load_language_model(networks, model.language_model)
-        return cls(
-            networks=networks,
-            students=[recognizer(known) for _ in range(1 if model.tpg_share else stages)],
-            stages=stages,
-            losses=build_image_losses(config, training=training),
-            weights=dict(config.LOSS.weights),
-            teacher=recognizer(True) if distill else None,
-            config=config,
-        )
-
-    def train(self, mode: bool = True) -> "Clues":
-        """Set the mode; the teacher and frozen students stay in evaluation mode."""
-        super().train(mode)
-        # A frozen network must not update its BatchNorm statistics either.
-        if self.teacher is not None:
-            self.teacher.eval()
-        if self.freeze_tpg:
-            self.students.eval()
-        return self
-
-    def params(self, phase: str) -> list[nn.Parameter]:
-        """SR networks, then students unless they are frozen."""
-        students = [] if self.freeze_tpg else self.students.parameters()
-        return [*self.networks.parameters(), *students]
-
-    def trained_state(self) -> dict[str, Tensor]:
-        """`state_dict` without the frozen parts; of frozen students a digest, since others would fit as well."""
-        state = super().trained_state()
-        return {**state, STUDENTS: self._digest()} if self.freeze_tpg else state
-
-    def load_trained_state(self, state: dict[str, Tensor], source: str) -> None:
-        """Take over what `trained_state` gave.
-
-        Raises:
-            ValueError: keys or shapes differ, or the frozen students are not those of the training.
-        """
-        if self.freeze_tpg and STUDENTS in state and not torch.equal(state[STUDENTS].cpu(), self._digest()):
-            raise CheckpointError(
-                f"{source} was trained with another frozen text-prior generator than the weights that --tpg_pretrained "
-                "names here; give the same file"
-            )
-        super().load_trained_state({key: value for key, value in state.items() if key != STUDENTS}, source)
-
-    def _digest(self) -> Tensor:
-        """(32,) uint8 sha256 of the students' weights."""
-        return torch.tensor(list(bytes.fromhex(content_digest(self.students.state_dict()))), dtype=torch.uint8)
-
-    def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
-        """Each SR network by itself, as published; students are not limited."""
-        return [list(network.parameters()) for network in self.networks]
-
-    def network(self, stage: int) -> Any:
-        """The SR network of a stage."""
-        return self.networks[stage % len(self.networks)]
-
-    def student(self, stage: int) -> CRNN:
-        """The text-prior generator of a stage."""
-        student = self.students[stage % len(self.students)]
-        assert isinstance(student, CRNN)
-        return student
-
-    def forward(self, batch: Batch, phase: str = "main") -> Losses:
-        """All weighted terms of one batch, each summed over the stages."""
-        terms: Losses = {}
-        teacher_prior = self._teacher_prior(batch)
-        sharp = self.losses.sharp(batch, self.targets)
-        keep = self._kept_priors(batch.images_lr)
-        picture = batch.images_lr
-        for stage in range(self.stages):
-            student, network = self.student(stage), self.network(stage)
-            # The published loop reads twice: first without batch statistics, for the language model.
-            twice = self.student_passes == "published" and not self.freeze_tpg
-            reading = self._quiet_reading(student, picture) if twice else None
-            logits = self._logits(student, picture, batch.indices if stage == 0 else None)
-            prior = logits.softmax(-1)
-            reading = prior if reading is None else reading
-            clues, text_terms = self._linguistic_clue(network, reading, batch.labels, teacher_prior)
-            if teacher_prior is not None and self.use_distill:
-                text_terms["distill"] = semantic_loss(prior, teacher_prior)
-            if self.use_label:
-                text_terms["ctc_label"] = self._ctc(logits, batch.labels)
-            clues = None if clues is None else clues * keep
-            picture = network(batch.images_lr, as_clue(prior) * keep, *([] if clues is None else [clues]))
-            stage_terms = {**self.losses(picture, sharp), **text_terms}
-            for name, value in stage_terms.items():
-                weighted = self.weights[name] * value
-                terms[name] = terms[name] + weighted if name in terms else weighted
-        return terms
-
-    def cascade(self, images_lr: Tensor) -> list[Tensor]:
-        """One picture per stage."""
-        pictures, picture = [], images_lr
-        for stage in range(self.stages):
-            student, network = self.student(stage), self.network(stage)
-            prior = student(student.preprocess(picture)).transpose(0, 1).softmax(-1)
-            clues = [as_clue(network.language_clue(prior).softmax(-1))] if self.linguistic else []
-            picture = network(images_lr, as_clue(prior), *clues)
-            pictures.append(picture)
-        return pictures
-
-    def _logits(self, student: CRNN, picture: Tensor, indices: Tensor | None) -> Tensor:
-        """(N, T, K) what a student reads; kept by sample number if it is frozen and the picture is LR (`indices`)."""
-
-        def logits(rows: slice) -> Tensor:
-            return student(student.preprocess(picture[rows])).transpose(0, 1)
-
-        if self.freeze_tpg and indices is not None:
-            return self.targets.get("student_logits", student, indices, logits)
-        return logits(slice(None))
-
-    def _teacher_prior(self, batch: Batch) -> Tensor | None:
-        """(N, T, K) class probabilities of the sharp pictures."""
-        teacher = self.teacher
-        if teacher is None:
-            return None
-
-        def prior(rows: slice) -> Tensor:
-            return teacher(teacher.preprocess(batch.images_hr[rows])).transpose(0, 1).softmax(-1)
-
-        return self.targets.get("teacher_prior", teacher, batch.indices, prior)
-
-    def _kept_priors(self, images: Tensor) -> Tensor:
-        """(N, 1, 1, 1) 0 or 1: the first samples of a batch train without text, so the network works without, too.
-
-        The places are fixed because batches are shuffled.
-        """
-        keep = images.new_ones(len(images), 1, 1, 1)
-        keep[: int(len(images) * self.prior_dropout)] = 0
-        return keep
+    def _more_clues(self, network: Any, prior: Tensor) -> list[Tensor]:
+        return [as_clue(network.language_clue(prior).softmax(-1))] if self.linguistic else []
 
     @torch.no_grad()
     def _quiet_reading(self, student: CRNN, picture: Tensor) -> Tensor:
@@ -257,12 +97,3 @@ class Clues(System):
             assert teacher_prior is not None, "built with the system"
             return as_clue(text), {"distill_language": semantic_loss(text, teacher_prior)}
         return as_clue(text), {"ctc_language": self._ctc(logits, labels)}
-
-    def _ctc(self, logits: Tensor, labels: list[str]) -> Tensor:
-        targets = encode_ctc(labels, self.hyphen)
-        form: Literal["clean", "published"] = "published" if self.hyphen == "blank" else "clean"
-        return ctc_loss(logits, targets.targets, targets.lengths, targets.valid, form=form)
-
-    def published_parts(self) -> dict[str, list[nn.Module]]:
-        """SR networks and students, as in the published run folders."""
-        return {"model_best_acc": list(self.networks), "recognizer_best_acc": list(self.students)}

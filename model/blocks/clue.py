@@ -16,17 +16,24 @@ class TextInterpreter(nn.Module):
     """(N, num_classes, 1, T) class probabilities -> (N, out_channels, 25, 8*T + 5) feature map.
 
     Four transposed convolutions; with T = 26 columns the map is 25 x 213.
+
+    Args:
+        num_classes: of the text.
+        out_channels: of the map.
+        flat: pad so that the map stays one row, (N, out_channels, 1, 8*T - 5): the form of TPGSR's own repository, for
+            its network with the trunk of TSRN. Keys and shapes are the same.
     """
 
-    def __init__(self, num_classes: int = 37, out_channels: int = 32) -> None:
+    def __init__(self, num_classes: int = 37, out_channels: int = 32, *, flat: bool = False) -> None:
         super().__init__()
-        self.tconv1 = nn.ConvTranspose2d(num_classes, 512, 3, stride=2, bias=False)
+        padding = 1 if flat else 0
+        self.tconv1 = nn.ConvTranspose2d(num_classes, 512, 3, stride=2, padding=padding, bias=False)
         self.bn1 = nn.BatchNorm2d(512)
-        self.tconv2 = nn.ConvTranspose2d(512, 128, 3, stride=2, bias=False)
+        self.tconv2 = nn.ConvTranspose2d(512, 128, 3, stride=2, padding=padding, bias=False)
         self.bn2 = nn.BatchNorm2d(128)
         self.tconv3 = nn.ConvTranspose2d(128, 64, 3, stride=2, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(64)
-        self.tconv4 = nn.ConvTranspose2d(64, out_channels, 3, stride=(2, 1), padding=1, bias=False)
+        self.tconv4 = nn.ConvTranspose2d(64, out_channels, 3, stride=(2, 1), padding=(1, 0) if flat else 1, bias=False)
         self.bn4 = nn.BatchNorm2d(out_channels)
 
     def forward(self, prior: Tensor) -> Tensor:

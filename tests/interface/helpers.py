@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interface.config import ROOT, load_settings
 from interface.super_resolution import TextSR
-from interface.systems import base, clues
+from interface.systems import base, prior_guided
 from model.blocks import clue_guided
 from model.language.bcn import BCN
 from model.recognizer.crnn import ALPHANUMERIC, CRNN
@@ -103,7 +103,7 @@ def shrink_recognisers(monkeypatch, folder: Path) -> list[str | Path]:
     monkeypatch.setattr(base, "focus_recognizer", lambda state, source: SmallFocus())  # its heads are smaller
     monkeypatch.setattr(clue_guided, "BCN", SmallBCN)
     monkeypatch.setattr(clue_guided, "TextInterpreter", SmallInterpreter)
-    monkeypatch.setitem(clues.PRIOR_GENERATORS, "CRNN", SmallCRNN)
+    monkeypatch.setitem(prior_guided.PRIOR_GENERATORS, "CRNN", SmallCRNN)
     torch.manual_seed(3)
     torch.save(SmallCRNN().state_dict(), folder / "crnn.pth")
     torch.save(SmallFocus().state_dict(), folder / "transformer.pth")

@@ -359,9 +359,11 @@ def test_every_flag_changes_its_key_and_no_other(flag, interface):
         interface == RECOGNITION and flag.path in ("arch", "TRAIN.train_data_dir")
     ):
         return
-    default = SCHEMAS[interface][flag.path]
-    given = [*BASE[interface], *(["--text_focus"] if flag.name == "confusion" else [])]  # which is nothing without
-    base = dict(flatten(settings(*given).config))
+    default, given = SCHEMAS[interface][flag.path], BASE[interface]
+    needs = {"tssim_loss": ["--rotate_train", "5"], "confusion": ["--text_focus"]}  # are refused alone
+    given = [*given, *needs.get(flag.name, [])]
+    before = settings(*given)
+    base = dict(flatten(before.config))
     expected: Any
     if isinstance(default, bool):
         arguments, expected = [f"--{'no-' if base[flag.path] else ''}{flag.name}"], not base[flag.path]
@@ -378,8 +380,8 @@ def test_every_flag_changes_its_key_and_no_other(flag, interface):
     found = settings(*given, *arguments)
     changed = {key for key, value in flatten(found.config) if value != base[key]}
     assert get(found.config, flag.path) == expected
-    beside = {"arch", "TRAIN.train_data_dir", *(["LOSS.text_focus"] if flag.name == "confusion" else [])}
-    assert found.given - beside == {flag.path} - beside
+    both = {"arch", "TRAIN.train_data_dir"}
+    assert found.given - before.given - both == {flag.path} - both
     follows = {"TEST.test_data_dir"} if flag.name == "val_data_dir" else set()
     follows |= {"MODEL.mask", "MODEL.triple_clues", "TRAIN.epochs"} if flag.name == "arch" else set()
     assert changed - follows <= {flag.path}

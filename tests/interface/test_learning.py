@@ -18,6 +18,7 @@ TERMS = [
     ("charbonnier", "", 2e-3, 0.7),
     ("gradient", "--gradient", 2e-3, 0.8),
     ("ssim", "--ssim_loss", 2e-3, 0.8),
+    ("structure", "--tssim_loss --rotate_train 5", 2e-3, 0.9),
     ("lca", "--lca", 2e-3, 0.9),
     ("attention", "--text_focus", 3e-4, 0.8),
     ("recognition", "--text_focus", 1e-4, 0.6),

@@ -37,7 +37,7 @@ def test_keys():
         parts = list(dict.fromkeys(key.split(".")[1] for key in keys if key.startswith(f"block{number}.")))
         assert parts == ["conv1", "bn1", "gru1", "conv2", "bn2", "gru2"]
     assert identify(keys) == "c3stisr"
-    assert identify(C3STISR(srb_nums=1, triple_clues=False).state_dict()) is None  # TPGSR has the same
+    assert identify(C3STISR(srb_nums=1, triple_clues=False).state_dict()) == "tpgsr"  # which has the same
 
 
 @torch.no_grad()

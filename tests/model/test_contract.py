@@ -31,11 +31,13 @@ NAMED = [(name, options) for name, options in [*VARIANTS, *with_options(mask=Fal
 
 def outputs(name: str, network: nn.Module, images: Tensor) -> list[Tensor]:
     """Everything the recipe of this network computes from LR images; the SR images come first."""
-    if model_spec(name).system != "clues":
+    if model_spec(name).system not in ("clues", "prior_guided"):
         return [network(images)]
     generator = torch.Generator().manual_seed(1)
     # Drawn for two and cut: the last random numbers of a tensor depend on its size.
     probabilities = torch.randn(2, 26, 37, generator=generator).mul(4).softmax(dim=2)[: len(images)]
+    if model_spec(name).system == "prior_guided":
+        return [network(images, probabilities.transpose(1, 2)[:, :, None])]
     logits = network.language_clue(probabilities)
     prior, linguistic = (text.transpose(1, 2)[:, :, None] for text in (probabilities, logits.softmax(dim=2)))
     return [network(images, prior, linguistic), logits]
