@@ -245,7 +245,8 @@ class TextBase:
         if base is None and "TRAIN.VAL.vis_dir" in self.settings.given and train.VAL.vis_dir:
             base = Path(train.ckpt_dir) / train.VAL.vis_dir
         if base is None:
-            base = self.resume.folder if self.resume else Path(train.ckpt_dir) / self.config.arch
+            own = self.resume is not None and self.resume.exported is None  # others lie where they are kept
+            base = self.resume.folder if self.resume and own else Path(train.ckpt_dir) / self.config.arch
         return free_folder(Path(named) if named else base / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
 
     def load_best(self) -> tuple[Path, int]:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import yaml
 from easydict import EasyDict
 
-from interface.exported import exported_facts
+from interface.exported import SIZES, exported_facts
 from interface.flags import CHOICES, FLAGS, HIGHEST, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS, Flag
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -326,7 +326,7 @@ def resumed_options(file: Path) -> dict[str, Any]:
     prior = str(model.get("tpg_pretrained", ""))
     if not Path(prior).exists() and (ROOT / prior).is_file():
         model["tpg_pretrained"] = str(ROOT / prior)
-    sizes = {name: train[name] for name in ("width", "height", "down_sample_scale")}
+    sizes = {name: train[name] for name in SIZES}
     return {"arch": facts["arch"], "MODEL": model, "TRAIN": sizes}
 
 
@@ -512,7 +512,7 @@ def _check_clues(settings: Settings) -> None:
 def _check_frozen_students(settings: Settings) -> None:
     """A student that learns nothing has to read already, and a loss of its own would change nothing."""
     loss, model = settings.config.LOSS, settings.config.MODEL
-    if model.tpg_pretrained == "random" and not settings.config.TRAIN.resume:
+    if model.tpg_pretrained == "random":
         raise ConfigError(
             "--freeze_tpg keeps a trained recogniser as it is; give its weights with --tpg_pretrained FILE"
         )

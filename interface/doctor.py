@@ -323,7 +323,7 @@ def trained_weights(settings: Settings) -> list[Row]:
         except (OSError, ValueError) as error:
             problem = Problem(str(error), "name another run or file with --resume")
             return [Row((config.TRAIN.resume, UNUSABLE), (str(error),), problem)]
-        step = f"step {resume.state['step']}" if resume.state else "published weights"
+        step = "published weights" if resume.step is None else f"step {resume.step}"
         return [Row((str(resume.path), OK, step), ("for: --resume",))]
     if settings.interface == RECOGNITION or _has_parameters(settings):
         lack = Problem(f"trained weights of --arch {config.arch}", "--resume RUN (train one first)")

@@ -28,7 +28,7 @@ class WeightsFile:
 
     Attributes:
         option: the dotted key.
-        flag: how the option is given; for keys without a flag the key itself.
+        flag: how the option is given.
         use: what does not work without the file.
         instead: how to do without it.
         network: `module:builder` of what has to fit; the builder `like` gets the weights and takes their sizes; empty:
@@ -232,8 +232,12 @@ def is_needed(file: WeightsFile, settings: Settings) -> bool:
         return file.reader in config.TEST.test_model
     if file.option.startswith("LOSS."):
         return training and config.LOSS.text_focus
-    if file.option == "MODEL.tpg_pretrained":  # the teacher is in no checkpoint
-        return fresh or (training and (config.LOSS.use_distill or config.LOSS.language == DISTILL))
+    if file.option == "MODEL.tpg_pretrained":  # neither the teacher nor a frozen student is in a checkpoint
+        return (
+            fresh
+            or config.MODEL.freeze_tpg
+            or (training and (config.LOSS.use_distill or config.LOSS.language == DISTILL))
+        )
     return fresh
 
 
@@ -252,10 +256,7 @@ def ways_to_get(path: Path, file: WeightsFile) -> list[str]:
 
 def given(file: WeightsFile, path: str | Path) -> str:
     """How an option names a path."""
-    if file.flag.startswith("--"):
-        return f"{file.flag} {path}"
-    section, _, key = file.option.partition(".")
-    return f"{section}: {{{key}: {path}}} in a file for --config"
+    return f"{file.flag} {path}"
 
 
 def use_of(file: WeightsFile) -> str:

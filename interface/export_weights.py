@@ -62,7 +62,8 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
         about["charset"] = "".join(map(chr, tensors.pop(CHARSET).tolist()))
         tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
     else:
-        chosen = source.name if source.name in (BEST, LAST) else LAST
+        best_step = (state["best"] or {}).get("step")
+        chosen = BEST if source.name != LAST and best_step == state["step"] else LAST
         options = {**about, "step": state["step"], "chosen": chosen, "config": state["config"]}
         heading = {FACTS: json.dumps(options, ensure_ascii=False)}
         about["chosen"] = chosen
@@ -106,7 +107,13 @@ def _system(source: Path, arch: str) -> System:
 
 def _rounded(state: Mapping[str, Tensor], system: System) -> dict[str, Tensor]:
     trained = {name for name, _ in system.named_parameters()}
-    return {name: (value.half() if name in trained else value).contiguous().to("cpu") for name, value in state.items()}
+    rounded = {
+        name: (value.half() if name in trained else value).contiguous().to("cpu") for name, value in state.items()
+    }
+    beyond = [name for name in trained & set(rounded) if not torch.isfinite(rounded[name]).all()]
+    if beyond:
+        raise ValueError(f"{beyond[0]} and {len(beyond) - 1} more have values that half precision cannot hold (65,504)")
+    return rounded
 
 
 def rendered_part(train: Mapping[str, Any]) -> dict[str, Any] | None:

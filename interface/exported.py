@@ -12,6 +12,7 @@ FACTS = "stisr"  # our text in the head
 LARGEST = 1 << 20  # bytes of a head; ours have some ten thousand
 # What the facts are: which checkpoint of a run it was, and that run's options.
 CONTENT: dict[str, type] = {"arch": str, "step": int, "chosen": str, "config": dict}
+SIZES = ("width", "height", "down_sample_scale")
 
 
 def exported_facts(path: Path) -> dict[str, Any] | None:
@@ -26,4 +27,10 @@ def exported_facts(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError):  # of another program, or damaged: reading its tensors will say so
         return None
     whole = isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in CONTENT.items())
-    return facts if whole else None
+    return facts if whole and _has_options(facts["config"]) else None
+
+
+def _has_options(config: dict[str, Any]) -> bool:
+    """Whether a configuration says which network it is for."""
+    model, train = config.get("MODEL"), config.get("TRAIN")
+    return isinstance(model, dict) and isinstance(train, dict) and {*SIZES, "VAL"} <= set(train)

@@ -93,6 +93,11 @@ class Resume:
             return
         for part, modules in system.published_parts().items():
             students = part.startswith("recognizer")  # of which published runs have one for each stage, shared or not
+            if students and getattr(system, "freeze_tpg", False):
+                raise CheckpointError(
+                    f"{self.path} has text-prior generators of its own, but --freeze_tpg keeps those of "
+                    "--tpg_pretrained; leave --freeze_tpg out"
+                )
             self._refuse_more(part, system.stages if students else len(modules))
             for module, file in zip(modules, published_files(self.path, part, len(modules)), strict=True):
                 load_weights(module, clean_state(read_any(file), str(file)), file)

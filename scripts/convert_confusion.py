@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"convert_confusion.py: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {args.out}; use it with LOSS: {{confusion: {args.out}}} in a file for --config")
+    print(f"wrote {args.out}; use it: --text_focus --confusion {args.out}")
     return 0
 
 

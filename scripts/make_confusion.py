@@ -238,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print(f"wrote {args.out} from {sum(families.values())} faces of {len(families)} families; nearest:")
     print(f"  {', '.join(nearest(table, 15))}")
-    print(f"use it: --text_focus, and LOSS: {{confusion: {args.out}}} in a file for --config")
+    print(f"use it: --text_focus --confusion {args.out}")
     return 0
 
 

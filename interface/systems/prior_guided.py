@@ -123,6 +123,9 @@ class PriorGuided(System):
             self.teacher.eval()
         if self.freeze_tpg:
             self.students.eval()
+            for module in self.students.modules():
+                if isinstance(module, nn.LSTM):
+                    module.train()  # nothing else to cuDNN, which gives later stages no gradient through it otherwise
         return self
 
     def params(self, phase: str) -> list[nn.Parameter]:

@@ -35,7 +35,8 @@ class WeightNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
         kernels = self.weight_v * (self.weight_g / _length(self.weight_v))
-        if x.device.type == "cpu" and self.dilation[0] > 1 and self.groups == self.in_channels == self.out_channels:
+        depthwise = self.groups == self.in_channels == self.out_channels and self.kernel_size == (3, 3)
+        if x.device.type == "cpu" and self.dilation[0] > 1 and depthwise:
             return dilated_depthwise(x, kernels, self.bias, self.dilation[0])
         return self._conv_forward(x, kernels, self.bias)
 

@@ -63,7 +63,7 @@ def test_a_test_of_the_file_needs_no_other_option(tiny, tmp_path, tiny_dir):
     easy = tiny_dir / "test" / "easy"
     made = run(["--go_test", "--resume", file, "--test_data_dir", easy, "--test_model", "", "--device", "cpu"])
     assert (made.config.arch, made.config.MODEL.mask) == ("tinynet", True)
-    report = json.loads(next(tmp_path.glob("report-*/report.json")).read_text())
+    report = json.loads(next(tmp_path.glob("ckpt/tinynet/report-*/report.json")).read_text())
     assert report["system"]["step"] == 2
     assert report["system"]["weights_sha256"] == file_sha256(file)
     assert report["selection"]["note"].startswith("Weights were chosen on validation data")
@@ -174,6 +174,29 @@ def test_the_options_of_a_file_are_known_without_pytorch(tiny, tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "w.safetensors")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["tinynet", "False"]
+
+
+def test_reports_of_these_files_do_not_lie_beside_them(tiny, tmp_path, tiny_dir):
+    folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
+    (tmp_path / "zoo").mkdir()
+    export_weights(folder, tmp_path / "zoo" / "w.safetensors")
+    easy = tiny_dir / "test" / "easy"
+    test = ["--go_test", "--test_data_dir", easy, "--test_model", "", "--device", "cpu"]
+    run([*test, "--resume", tmp_path / "zoo" / "w.safetensors"])
+    assert sorted(path.name for path in (tmp_path / "zoo").iterdir()) == ["w.json", "w.safetensors"]
+    assert len(list((tmp_path / "ckpt" / "tinynet").glob("report-*/report.json"))) == 1
+
+
+@pytest.mark.parametrize("lost", ["MODEL", "TRAIN", "width"])
+def test_a_file_without_the_options_of_its_network_has_no_facts(tiny, tmp_path, lost):
+    folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
+    file = tmp_path / "w.safetensors"
+    export_weights(folder, file)
+    facts = exported_facts(file)
+    assert facts is not None
+    (facts["config"]["TRAIN"] if lost == "width" else facts["config"]).pop(lost)
+    save_file(load_file(file), file, metadata={FACTS: json.dumps(facts)})
+    assert exported_facts(file) is None
 
 
 # Options of frozen students.
