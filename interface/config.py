@@ -452,6 +452,8 @@ def check(settings: Settings) -> None:
         _check_clues(settings)
     elif train.schedule == "rtsrn_release":
         raise ConfigError("--schedule rtsrn_release is the trace of a super-resolution program; use cosine")
+    elif train.schedule == "step":
+        raise ConfigError("--schedule step is for super-resolution, which has TRAIN.step_epochs; use cosine")
 
 
 def _check_super_resolution(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from interface.config import ConfigError, get, load_settings
-from interface.doctor import WEIGHTS
+from interface.doctor_weights import WEIGHTS
 from interface.systems import build_system
 from model import ModelSpec, list_models, model_spec
 

@@ -1,9 +1,12 @@
 """What `--resume` names: a run of this program, weights exported from one, or weights of a published program."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from interface.checkpoint import (
     DIGEST,
@@ -28,7 +31,8 @@ from interface.config import (
 )
 from interface.exported import exported_facts
 from interface.systems.base import System
-from model.registry import identify
+from model.blocks.skeleton import residual_blocks
+from model.registry import identify, model_spec
 
 log = logging.getLogger(__name__)
 
@@ -167,11 +171,27 @@ def _recognise(settings: Settings, path: Path) -> None:
     The published RTSRN program saves that network under whatever --arch was given.
     """
     file = published_files(path, "model_best_acc", 1)[0]
-    asked, found = settings.config.arch, identify(clean_state(read_any(file), str(file)))
+    state = clean_state(read_any(file), str(file))
+    asked, found = settings.config.arch, identify(state)
     if found is not None and found != asked:
         _refuse_network(settings, found, file)
         log.warning("by its keys %s holds the network %s, so that is used, not --arch %s", file, found, asked)
         switch_arch(settings, found)
+    _count_blocks(settings, state, file)
+
+
+def _count_blocks(settings: Settings, state: Mapping[str, Tensor], file: Path) -> None:
+    """Take the number of residual blocks from published weights: test commands that lack it are published, too."""
+    if "srb_nums" not in model_spec(settings.config.arch).options:
+        return
+    blocks, asked = residual_blocks(state), settings.config.MODEL.srb
+    if blocks in (0, asked):
+        return
+    if "MODEL.srb" in settings.given:
+        if settings.verb == "train":
+            raise CheckpointError(f"{file} has {blocks} residual blocks, but --srb {asked} is asked for; leave it out")
+        log.warning("%s has %d residual blocks, and that counts, not --srb %d", file, blocks, asked)
+    settings.config.MODEL.srb = blocks
 
 
 def _refuse_network(settings: Settings, arch: str, path: Path) -> None:
