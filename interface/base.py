@@ -17,7 +17,7 @@ from interface.config import Settings, changed_options, plain
 from interface.data import cache_folder, loader_spec
 from interface.evaluation import Evaluator
 from interface.logger import RunLog, log_to_file, setup_logging
-from interface.optim import build_optimizer, learning_rate, release_learning_rate
+from interface.optim import build_optimizer, learning_rate, release_learning_rate, step_learning_rate
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
 from interface.resume import BEST, Resume, open_resume
@@ -141,20 +141,26 @@ class TextBase:
         Raises:
             ValueError: the network has nothing to train.
         """
-        parameters = {phase: self.system.params(phase) for phase in self.system.phases}
-        if not all(parameters.values()):
+        groups = {phase: self.system.rate_groups(phase) for phase in self.system.phases}
+        if not all(self.system.params(phase) for phase in groups):
             raise ValueError(f"--arch {self.config.arch} has no parameters to train; evaluate it with --go_test")
-        optimizers = [build_optimizer(group, self.config.TRAIN) for group in parameters.values()]
+        optimizers = [
+            build_optimizer([{"params": params, "share": share} for params, share in parts], self.config.TRAIN)
+            for parts in groups.values()
+        ]
         # A hint for speed at 1x1 convolutions, whose channels-last layout can be written in two ways.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         self.engine, *wrapped = self.accelerator.prepare(self.system, *optimizers)
-        self.optimizers = dict(zip(parameters, wrapped, strict=True))
+        self.optimizers = dict(zip(groups, wrapped, strict=True))
 
     def learning_rate(self, total: int, samples: int, steps_per_epoch: int) -> float:
         """The rate of the next step."""
         train = self.config.TRAIN
         if train.schedule == "rtsrn_release":
             return release_learning_rate(self.step, peak=train.lr, samples=samples, steps_per_epoch=steps_per_epoch)
+        if train.schedule == "step":
+            period = train.step_epochs * steps_per_epoch
+            return step_learning_rate(self.step, peak=train.lr, period=period, factor=train.step_factor)
         warmup = round(train.warmup * total)
         return learning_rate(self.step, schedule=train.schedule, peak=train.lr, warmup=warmup, total=total)
 

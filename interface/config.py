@@ -461,6 +461,8 @@ def _check_recognition(settings: Settings) -> None:
     train = settings.config.TRAIN
     if train.schedule == "rtsrn_release":
         raise ConfigError("--schedule rtsrn_release is the trace of a super-resolution program; use cosine")
+    if train.schedule == "step":
+        raise ConfigError("--schedule step is for super-resolution, which has TRAIN.step_epochs; use cosine")
     for name in ("word_list", "font_dirs"):
         if train[name] and not train.rendered and f"TRAIN.{name}" in settings.given and settings.verb == "train":
             raise ConfigError(f"--{name} is for words that are rendered; add --rendered N, or leave it out")

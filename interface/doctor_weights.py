@@ -80,6 +80,16 @@ WEIGHTS = (
         source="crnn.pth of https://github.com/meijieru/crnn.pytorch",
     ),
     WeightsFile(
+        option="MODEL.tpg_pretrained",
+        flag="--tpg_pretrained",
+        use="the recogniser that guides the network",
+        instead="--tpg_pretrained random trains one along",
+        network="model.recognizer.svtr:SVTR",
+        systems=("semantic",),
+        source="rec_svtr_tiny_none_ctc_en of https://github.com/PaddlePaddle/PaddleOCR, converted by "
+        "https://github.com/frotms/PaddleOCR2Pytorch",
+    ),
+    WeightsFile(
         option="TRAIN.VAL.crnn_pretrained",
         flag="--crnn_pretrained",
         use="--test_model CRNN",
@@ -316,10 +326,15 @@ def ppocr_row(settings: Settings) -> Row:
 def options_by_file(settings: Settings) -> dict[tuple[Path, str], list[WeightsFile]]:
     """Every file that an option names or would be looked for: {(path, network): options}."""
     from interface.config import flatten  # noqa: PLC0415
+    from model import model_spec  # noqa: PLC0415
 
-    known = dict(flatten(settings.config))
+    known, system = dict(flatten(settings.config)), model_spec(settings.config.arch).system
+    by_option: dict[str, WeightsFile] = {}
+    for file in WEIGHTS:  # of several recipes that take other networks by one option, that of the job, else the first
+        if file.option not in by_option or system in file.systems:
+            by_option[file.option] = file
     found: dict[tuple[Path, str], list[WeightsFile]] = {}
-    for file in WEIGHTS:
+    for file in by_option.values():
         name = (named_path(file, settings) or file.usual) if file.option in known else ""
         if name:
             found.setdefault((Path(name), file.network), []).append(file)

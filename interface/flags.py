@@ -62,6 +62,7 @@ FLAGS = (
     Flag("epochs", "TRAIN.epochs", "passes over the training data"),
     Flag("steps", "TRAIN.steps", "stop after so many steps in all; 0: after the epochs"),
     Flag("learning_rate", "TRAIN.lr", "peak learning rate"),
+    Flag("lr_position", "TRAIN.lr_position", "learning rate of the recogniser inside of the network (sgenet)"),
     Flag("schedule", "TRAIN.schedule", "course of the learning rate"),
     Flag("accumulate", "TRAIN.accumulate", "batches per optimizer step"),
     Flag("seed", "TRAIN.seed", "seed of weights, sampling and dropout"),
@@ -93,16 +94,19 @@ FLAGS = (
 CHOICES: dict[str, tuple[str, ...]] = {
     "MODEL.tpg": ("CRNN",),
     "MODEL.recurrence": ("columns", "batch"),
+    "MODEL.text_form": ("probabilities", "published", "logits"),
     "MODEL.student_passes": ("shared", "published"),
     "LOSS.pixel": ("mse", "l1", "charbonnier"),
     "LOSS.language": ("ctc", "distill"),
+    "LOSS.finetune": ("ctc", "published"),
+    "LOSS.finetune_order": ("letters", "digits"),
     "LOSS.hyphen": ("drop", "blank"),
     "LOSS.confusion_columns": ("corrected", "published"),
     "TRAIN.corrupt": ("skip", "published"),
     "TRAIN.target_cache": ("memory", "disk", "none"),
     "TRAIN.target_cache_dtype": ("float32", "float16"),
     "TRAIN.optimizer": ("Adam", "SGD"),
-    "TRAIN.schedule": ("cosine", "constant", "rtsrn_release"),
+    "TRAIN.schedule": ("cosine", "constant", "step", "rtsrn_release"),
     "TRAIN.mixed_precision": ("no", "bf16", "fp16"),
     "TRAIN.voc_type": ("digit", "lower", "upper", "all"),
     "TRAIN.VAL.select_on": ("validation", "test"),
@@ -111,7 +115,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("sgenet tbsrn srgan textsr".split()),
+    "arch": tuple("tbsrn srgan textsr".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }
@@ -136,6 +140,9 @@ LOWEST: dict[str, tuple[float, bool]] = {
     "TRAIN.epochs": (1, True),
     "TRAIN.steps": (0, True),
     "TRAIN.lr": (0, False),
+    "TRAIN.lr_position": (0, False),
+    "TRAIN.step_epochs": (1, True),
+    "TRAIN.step_factor": (0, False),
     "TRAIN.beta1": (0, True),
     "TRAIN.warmup": (0, True),
     "TRAIN.clip_grad": (0, True),
@@ -153,6 +160,7 @@ LOWEST: dict[str, tuple[float, bool]] = {
 }
 # Largest allowed value of what is a share.
 HIGHEST = {"MODEL.prior_dropout": 1.0, "TRAIN.warmup": 1.0, "TRAIN.VAL.held_out": 0.9, "TRAIN.beta1": 0.9999}
+HIGHEST["TRAIN.step_factor"] = 1.0
 HIGHEST |= {"TRAIN.lr_share": 1.0, "TRAIN.augment": 1.0}
 HIGHEST["TRAIN.rendered"] = 100_000_000  # the order of an epoch is kept in memory
 HIGHEST["TRAIN.rotate_train"] = 45.0

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from easydict import EasyDict
@@ -12,11 +13,13 @@ RELEASE_WARMUP_EPOCHS = 5
 RELEASE_PERIOD = 95  # epochs, the T_max of the published scheduler
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: EasyDict) -> torch.optim.Optimizer:
+def build_optimizer(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: EasyDict
+) -> torch.optim.Optimizer:
     """The optimizer of one phase.
 
     Args:
-        parameters: what it trains.
+        parameters: what it trains, or groups of it as PyTorch takes them.
         config: `config.TRAIN`: optimizer, lr, beta1.
     """
     if config.optimizer == "SGD":
@@ -38,13 +41,18 @@ def learning_rate(step: int, *, schedule: str, peak: float, warmup: int, total: 
         ValueError: unknown schedule.
     """
     if schedule not in ("cosine", "constant"):
-        raise ValueError(f"unknown schedule {schedule!r}; known: cosine, constant, rtsrn_release")
+        raise ValueError(f"unknown schedule {schedule!r}; known: cosine, constant, step, rtsrn_release")
     if step < warmup:
         return peak * (step + 1) / warmup
     if schedule == "constant":
         return peak
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def step_learning_rate(step: int, *, peak: float, period: int, factor: float) -> float:
+    """Learning rate of step `step` (0-based): `peak`, multiplied by `factor` after every `period` steps."""
+    return peak * factor ** (step // period)
 
 
 def release_learning_rate(step: int, *, peak: float, samples: int, steps_per_epoch: int) -> float:

@@ -33,6 +33,7 @@ from interface.config import (
 )
 from interface.exported import exported_facts
 from interface.systems.base import System, build_network
+from model.blocks.skeleton import residual_blocks
 from model.registry import identify, model_spec
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,7 @@ def _recognise(settings: Settings, path: Path) -> None:
         if key not in settings.given and get(settings.config, key) != value:
             log.info("%s = %r, as the published weights in %s need it", key, value, file)
             put(settings.config, key, value)
+    _count_blocks(settings, state, file)
 
 
 def _may_be(settings: Settings, state: Mapping[str, Tensor]) -> bool:
@@ -199,6 +201,20 @@ def _may_be(settings: Settings, state: Mapping[str, Tensor]) -> bool:
     except ValueError:  # its options may be those of the network that was found
         return False
     return {key: own[key].shape for key in own} == {key: value.shape for key, value in state.items()}
+
+
+def _count_blocks(settings: Settings, state: Mapping[str, Tensor], file: Path) -> None:
+    """Take the number of residual blocks from published weights: test commands that lack it are published, too."""
+    if "srb_nums" not in model_spec(settings.config.arch).options:
+        return
+    blocks, asked = residual_blocks(state), settings.config.MODEL.srb
+    if blocks in (0, asked):
+        return
+    if "MODEL.srb" in settings.given:
+        if settings.verb == "train":
+            raise CheckpointError(f"{file} has {blocks} residual blocks, but --srb {asked} is asked for; leave it out")
+        log.warning("%s has %d residual blocks, and that counts, not --srb %d", file, blocks, asked)
+    settings.config.MODEL.srb = blocks
 
 
 def _refuse_network(settings: Settings, arch: str, path: Path) -> None:

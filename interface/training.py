@@ -174,7 +174,7 @@ class Training(TextBase):
         self.rate = self.learning_rate(self.total_steps, len(self.loader.pairs), self.steps_per_epoch)
         for phase, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self.rate
+                group["lr"] = self.rate * group["share"]
             for number, batch in enumerate(batches, start=1):
                 last = number == len(batches)
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(self.engine):

@@ -12,12 +12,14 @@ from interface.systems.recognizers import (
     BothDirections,
     CtcRecognizer,
 )
+from interface.systems.semantic import Semantic
 from model import model_spec
 
 SYSTEMS: dict[str, type[System]] = {
     "plain": Plain,
     "prior_guided": PriorGuided,
     "clues": Clues,
+    "semantic": Semantic,
     "recognizer_ctc": CtcRecognizer,
     "recognizer_attention": AttentionRecognizer,
     "recognizer_attention_per_word": AttentionRecognizerPerWord,

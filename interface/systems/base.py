@@ -50,6 +50,10 @@ class System(nn.Module):
         """What the optimizer of a phase trains."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def rate_groups(self, phase: str) -> list[tuple[list[nn.Parameter], float]]:
+        """`params` in groups, each with its learning rate as a share of that of the run."""
+        return [(self.params(phase), 1.0)]
+
     def clip_groups(self, phase: str) -> list[list[nn.Parameter]]:
         """Parameters whose joint gradient norm is limited, group by group."""
         return [self.params(phase)]
@@ -99,6 +103,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
         "flat_prior": config.MODEL.flat_prior,
         "recurrence": config.MODEL.recurrence,
         "stn_align_corners": config.MODEL.stn_align_corners,
+        "text_form": config.MODEL.text_form,
     }
     taken = model_spec(config.arch).options
     return {name: value for name, value in offered.items() if name in taken}
@@ -106,7 +111,7 @@ def network_options(config: EasyDict) -> dict[str, Any]:
 
 def unused_options(config: EasyDict) -> set[str]:
     """Keys of `MODEL` that this network's builder does not take."""
-    same = ("STN", "triple_clues", "visual_clue", "flat_prior", "recurrence", "stn_align_corners")
+    same = ("STN", "triple_clues", "visual_clue", "flat_prior", "recurrence", "stn_align_corners", "text_form")
     options = {"srb": "srb_nums", "hd_u": "hidden_units"} | {key: key for key in same}
     taken = model_spec(config.arch).options
     return {key for key, option in options.items() if option not in taken}

@@ -6,13 +6,15 @@ from torch import Tensor, nn
 class GruBlock(nn.Module):
     """(N, in_channels, H, W) -> (N, out_channels, H, W): 1x1 convolution, then a bidirectional GRU along W.
 
+    With `pointwise=False` there is no convolution, and the numbers of channels are the same (LEMMA, SGENet).
     For a recurrence along the columns transpose the map before and after.
     Paper: https://arxiv.org/abs/2005.03341 (where the figure calls it BLSTM).
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, pointwise: bool = True) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 1)
+        assert pointwise or in_channels == out_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 1) if pointwise else nn.Identity()
         self.gru = nn.GRU(out_channels, out_channels // 2, bidirectional=True, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ parts is that of SRResNet, https://arxiv.org/abs/1609.04802. Module names are th
 published: the rectifier works only in training, the output is tanh and is not clamped.
 """
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch.nn.functional as F
@@ -163,6 +165,12 @@ class Skeleton(nn.Module):
                 f"LR images of size {tuple(images_lr.shape[2:])}: with STN=True they must be {height}x{width}; "
                 "resize them or build the network without STN"
             )
+
+
+def residual_blocks(keys: Iterable[str]) -> int:
+    """How many residual blocks a skeleton with these state keys has; 0 if the keys are not those of one."""
+    numbers = [int(found[1]) for key in keys if (found := re.match(r"block(\d+)\.", key))]
+    return max(0, max(numbers, default=0) - 3)
 
 
 def _check_sizes(

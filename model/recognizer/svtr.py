@@ -184,7 +184,7 @@ class Backbone(nn.Module):
         self.patch_embed = PatchEmbed(first)
         self.pos_embed = nn.Parameter(torch.empty(1, self.grids[0][0] * self.grids[0][1], first))
         nn.init.trunc_normal_(self.pos_embed, std=INITIAL_DEVIATION)
-        rates = iter(torch.linspace(0, drop_path, sum(count for _, _, count in STAGES)).tolist())
+        rates = iter(np.linspace(0, drop_path, sum(count for _, _, count in STAGES)).tolist())
         for stage, (features, heads, count) in enumerate(STAGES, 1):
             self.add_module(f"blocks{stage}", nn.ModuleList(Block(features, heads, next(rates)) for _ in range(count)))
             if stage < len(STAGES):

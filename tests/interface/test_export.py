@@ -132,7 +132,7 @@ def test_a_checkpoint_file_of_any_name_is_enough(tmp_path):
 
 
 @pytest.mark.parametrize("more", [[], ["--visual_clue"]], ids=["two", "three"])
-@pytest.mark.parametrize("name", [name for name in list_models() if model_spec(name).system != "plain"])
+@pytest.mark.parametrize("name", [name for name in list_models() if model_spec(name).system == "clues"])
 def test_every_network_with_clues(tmp_path, name, more):
     arguments = ["--arch", name, "--srb", "1", "--STN", "--tpg_pretrained", "random", "--device", "cpu", *more]
     system = save_run(tmp_path / "run", arguments)

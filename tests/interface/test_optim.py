@@ -6,7 +6,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from interface.optim import build_optimizer, learning_rate, release_learning_rate
+from interface.optim import build_optimizer, learning_rate, release_learning_rate, step_learning_rate
 
 
 def cosine(step, *, warmup=10, total=110, peak=2.0):
@@ -46,8 +46,13 @@ def test_constant():
 
 
 def test_unknown_schedule():
-    with pytest.raises(ValueError, match=r"'step'.*cosine, constant, rtsrn_release"):
-        learning_rate(0, schedule="step", peak=1, warmup=0, total=1)
+    with pytest.raises(ValueError, match=r"'linear'.*cosine, constant, step, rtsrn_release"):
+        learning_rate(0, schedule="linear", peak=1, warmup=0, total=1)
+
+
+def test_steps_down():
+    rates = [step_learning_rate(step, peak=0.8, period=3, factor=0.5) for step in range(8)]
+    assert rates == pytest.approx([0.8] * 3 + [0.4] * 3 + [0.2] * 2)
 
 
 # The published run: 17367 pairs in batches of 48, without the last short one.

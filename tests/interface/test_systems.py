@@ -410,7 +410,9 @@ def test_evaluation_is_deterministic_needs_no_labels_and_moves_nothing(batch):
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_has_a_recipe_that_builds(name, tiny_dir):
     assert model_spec(name).system in SYSTEMS
-    settings = load_settings(["--arch", name, "--tpg_pretrained", "random", "--srb", "1", "--no-use_distill"])
+    settings = load_settings(
+        ["--arch", name, "--tpg_pretrained", "random", "--srb", "1", "--no-use_distill", "--no-text_focus"]
+    )
     config = settings.config
     system = build_system(config, training=True).eval()
     build_model(name, **network_options(config))
