@@ -100,7 +100,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("sgenet tpgsr tatt tbsrn srgan textsr".split()),
+    "arch": tuple("sgenet tpgsr tatt srgan textsr".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }
