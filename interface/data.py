@@ -7,6 +7,7 @@ from easydict import EasyDict
 from dataset.loading import LoaderSpec, PairLoader, WordPairs, build_loader, split_held_out, split_names
 from interface.evaluation import Split
 from interface.targets import TargetCache, Targets, memory_share
+from loss.stroke_focus import count_strokes
 
 HELD_OUT = "held_out"
 
@@ -80,6 +81,7 @@ def target_cache(config: EasyDict, pairs: WordPairs, spec: LoaderSpec, *, proces
     return TargetCache(
         len(pairs),
         longest=pairs.longest_label() if config.LOSS.text_focus else 0,
+        longest_strokes=max(map(count_strokes, pairs.labels())) if config.LOSS.stroke_focus else 0,
         key=key,
         folder=folder,
         dtype=train.target_cache_dtype,

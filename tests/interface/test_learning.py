@@ -5,7 +5,8 @@ import torch
 
 from dataset.loading import LoaderSpec, collate
 from interface.config import load_settings
-from interface.systems import build_system
+from interface.systems import base, build_system
+from loss.stroke_focus import STROKE_KINDS, encode_strokes
 from loss.text_focus import encode_labels
 from loss.weighted_ce import IGNORED
 from tests.interface.helpers import LIGHT, SmallFocus, shrink_recognisers
@@ -18,6 +19,7 @@ TERMS = [
     ("lca", "--lca", 2e-3, 0.9),
     ("attention", "--text_focus", 3e-4, 0.9),
     ("recognition", "--text_focus", 3e-4, 0.9),
+    ("stroke", "--stroke_loss", 3e-4, 0.9),
     ("distill", "--use_distill", 2e-3, 0.7),
     ("ctc_label", "--use_label", 2e-3, 0.8),
     ("ctc_language", "--triple_clues", 2e-3, 0.7),
@@ -39,6 +41,22 @@ def focus_state(eight):
     torch.manual_seed(0)
     recognizer = SmallFocus()
     targets = encode_labels(eight.labels)
+    optimizer = torch.optim.Adam(recognizer.parameters(), lr=1e-2)
+    for _ in range(60):
+        logits, _ = recognizer(recognizer.preprocess(eight.images_hr), targets.inputs)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.targets.flatten(), ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return recognizer.state_dict()
+
+
+@pytest.fixture(scope="module")
+def stroke_state(eight):
+    """A recogniser of strokes that can spell the eight sharp pictures."""
+    torch.manual_seed(0)
+    recognizer = SmallFocus(charset=STROKE_KINDS)
+    targets = encode_strokes(eight.labels)
     optimizer = torch.optim.Adam(recognizer.parameters(), lr=1e-2)
     for _ in range(60):
         logits, _ = recognizer(recognizer.preprocess(eight.images_hr), targets.inputs)
@@ -74,11 +92,17 @@ def learn(system, batch, steps, rate=2e-3):
 
 
 @pytest.mark.parametrize("row", TERMS, ids=[row[0] for row in TERMS])
-def test_each_term_falls_by_itself(eight, focus_state, monkeypatch, tmp_path, row):
+def test_each_term_falls_by_itself(eight, focus_state, stroke_state, monkeypatch, tmp_path, row):
     term, flags, rate, left = row
+    small = SmallFocus(charset=STROKE_KINDS)
+    torch.save(small.state_dict(), tmp_path / "strokes.pth")
+    monkeypatch.setattr(base, "stroke_recognizer", lambda state, source: small)  # its heads are smaller
+    flags = flags.replace("--stroke_loss", f"--stroke_loss --stroke_focus_pretrained {tmp_path / 'strokes.pth'}")
     system = system_of(flags, monkeypatch, tmp_path, {term: 1.0})
     if system.losses.text_focus is not None:
         system.losses.text_focus.recognizer.load_state_dict(focus_state)
+    if system.losses.stroke_focus is not None:
+        system.losses.stroke_focus.recognizer.load_state_dict(stroke_state)
     totals = learn(system, eight, STEPS, rate)
     assert totals[-1] < left * totals[0], totals
 
