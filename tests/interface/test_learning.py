@@ -67,6 +67,12 @@ def stroke_state(eight):
     return recognizer.state_dict()
 
 
+@pytest.fixture(scope="module")
+def states(focus_state, stroke_state):
+    """Weights of both recognisers."""
+    return focus_state, stroke_state
+
+
 def system_of(flags, monkeypatch, folder, weights):
     """The smallest RTSRN with small recognisers, and these weights of terms."""
     arguments = [*LIGHT, "--width", "64", *shrink_recognisers(monkeypatch, folder), *flags.split()]
@@ -92,7 +98,8 @@ def learn(system, batch, steps, rate=2e-3):
 
 
 @pytest.mark.parametrize("row", TERMS, ids=[row[0] for row in TERMS])
-def test_each_term_falls_by_itself(eight, focus_state, stroke_state, monkeypatch, tmp_path, row):
+def test_each_term_falls_by_itself(eight, states, monkeypatch, tmp_path, row):
+    focus_state, stroke_state = states
     term, flags, rate, left = row
     small = SmallFocus(charset=STROKE_KINDS)
     torch.save(small.state_dict(), tmp_path / "strokes.pth")
