@@ -20,7 +20,7 @@ import yaml
 from easydict import EasyDict
 
 from interface.exported import SIZES, exported_facts
-from interface.flags import CHOICES, FLAGS, HIGHEST, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS, Flag
+from interface.flags import CHOICES, FLAGS, HIGHEST, LOSS_TERMS, LOWEST, NOT_YET, RETIRED_FLAGS, RETIRED_KEYS, Flag
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -239,7 +239,7 @@ class _Parser(argparse.ArgumentParser):
         if not name.startswith("-"):
             raise ConfigError(f"unexpected argument {name!r}; flags begin with --")
         known = [option for action in self._actions for option in action.option_strings]
-        if name.removeprefix("--").removeprefix("no-") in (*(flag.name for flag in FLAGS), "demo"):
+        if name.removeprefix("--").removeprefix("no-") in (*(flag.name for flag in FLAGS), "demo", "loss"):
             raise ConfigError(f"{name} is no option of this network; what it has: main.py --arch NAME --help")
         raise ConfigError(f"unknown flag {name}{did_you_mean(name, [option for option in known if option])}")
 
@@ -269,6 +269,9 @@ def build_parser(defaults: Mapping[str, Any], interface: str = SUPER_RESOLUTION)
     parser.add_argument(  # main.py answers it before anything else is read
         "--list", nargs="?", const="text", metavar="FORM", help="only list all networks, as text or markdown"
     )
+    if interface == SUPER_RESOLUTION:
+        text = f"train with exactly these terms, joined by commas: {', '.join(LOSS_TERMS)}"
+        parser.add_argument("--loss", metavar="TERM,...", default=argparse.SUPPRESS, help=text)
     parser.add_argument("--config", metavar="FILE", default="", help="YAML file; a bare name is looked up in configs/")
     _add_flags(parser, defaults)
     return parser
@@ -379,6 +382,33 @@ def _parse(argv: Sequence[str], parser: _Parser) -> tuple[str, dict[str, Any]]:
     return "test" if test else "demo" if demo else "train", flags
 
 
+def loss_switches(terms: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that `--loss TERM,...` stands for: those of the listed terms on, all others off.
+
+    Args:
+        terms: what was listed.
+        flags: keys that other flags set.
+
+    Raises:
+        ConfigError: a term is unknown, terms exclude each other, none is listed, or another flag says otherwise.
+    """
+    names = [name for name in (term.strip() for term in terms.split(",")) if name]
+    unknown = [name for name in names if name not in LOSS_TERMS]
+    if unknown or not names:
+        raise ConfigError(f"--loss {terms!r}: unknown term{did_you_mean(unknown[0] if unknown else '', [*LOSS_TERMS])}")
+    switches: dict[str, Any] = {path: off for path, _, off in LOSS_TERMS.values()}
+    pixel = sorted({name for name in names if LOSS_TERMS[name][0] == "LOSS.pixel"})
+    if len(pixel) > 1:
+        raise ConfigError(f"--loss {terms}: pixels are compared in one way; keep one of {', '.join(pixel)}")
+    switches |= {LOSS_TERMS[name][0]: LOSS_TERMS[name][1] for name in names}
+    for flag in FLAGS:
+        if flag.path in switches and flags.get(flag.path, switches[flag.path]) != switches[flag.path]:
+            raise ConfigError(
+                f"--loss {terms} lists all terms, and another flag ({flag.name}) says otherwise; drop one"
+            )
+    return switches
+
+
 def load_settings(argv: Sequence[str] | None = None) -> Settings:
     """Read the command line and all files it names.
 
@@ -392,6 +422,8 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     verb, flags = _parse(argv, build_parser(tree, interface))
     doctor = flags.pop("doctor")
     flags.pop("list")
+    if "loss" in flags:
+        flags |= loss_switches(flags.pop("loss"), flags)
     user_file = _config_path(flags.pop("config"))
     user = read_yaml(user_file) if user_file else {}
     notes: list[str] = []
@@ -417,7 +449,7 @@ def load_settings(argv: Sequence[str] | None = None) -> Settings:
     given = merge(tree, user, str(user_file), notes)
     known = dict(flatten(tree))
     for path, value in flags.items():
-        flag = next(flag.name for flag in FLAGS if flag.path == path)
+        flag = next((flag.name for flag in FLAGS if flag.path == path), "loss")
         if path == "TEST.test_model":  # names may stand apart, or together with commas
             value = ",".join(value)  # noqa: PLW2901
         put(tree, path, coerce(path, value, known[path], f"--{flag}"))
@@ -452,6 +484,7 @@ def check(settings: Settings) -> None:
     if settings.interface == SUPER_RESOLUTION:
         _check_super_resolution(settings)
         _check_clues(settings)
+        _check_terms(settings)
     else:
         _check_recognition(settings)
 
@@ -482,6 +515,17 @@ def _check_super_resolution(settings: Settings) -> None:
         raise ConfigError("--STN normalises over the batch, so one picture is not enough; use --batch_size 2 or more")
     if config.LOSS.ssim_loss and min(train.width, train.height) < 11:
         raise ConfigError(f"--ssim_loss needs pictures of at least 11x11 pixels, not {train.width}x{train.height}")
+
+
+def _check_terms(settings: Settings) -> None:
+    """A network learns only from what looks at its pictures."""
+    loss = settings.config.LOSS
+    on = (loss.gradient, loss.ssim_loss, loss.lca and loss.lca_gradient, loss.text_focus, loss.stroke_focus)
+    if settings.verb == "train" and loss.pixel == "none" and not any(on):
+        raise ConfigError(
+            "no term of the loss teaches the super-resolution network; add at least one of mse, l1, charbonnier, "
+            "gradient, ssim, text_focus, stroke, or lca with LOSS.lca_gradient"
+        )
 
 
 def _check_clues(settings: Settings) -> None:

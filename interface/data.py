@@ -8,6 +8,7 @@ from dataset.loading import LoaderSpec, PairLoader, WordPairs, build_loader, spl
 from dataset.rendered import VALIDATION_SEED, RenderedWords, drawable_list, find_faces
 from interface.evaluation import Split
 from interface.targets import TargetCache, Targets, memory_share
+from loss.stroke_focus import count_strokes
 
 HELD_OUT, RENDERED = "held_out", "rendered"
 
@@ -100,6 +101,7 @@ def target_cache(config: EasyDict, pairs: WordPairs, spec: LoaderSpec, *, proces
     return TargetCache(
         len(pairs),
         longest=pairs.longest_label() if config.LOSS.text_focus else 0,
+        longest_strokes=max(map(count_strokes, pairs.labels())) if config.LOSS.stroke_focus else 0,
         key=key,
         folder=folder,
         dtype=train.target_cache_dtype,

@@ -122,6 +122,14 @@ WEIGHTS = (
         source="pretrain_transformer.pth of https://github.com/FudanVI/FudanOCR (scene-text-telescope)",
     ),
     WeightsFile(
+        option="LOSS.stroke_focus_pretrained",
+        flag="--stroke_focus_pretrained",
+        use="--stroke_loss",
+        instead="leave --stroke_loss out",
+        network="loss.stroke_focus:StrokeTransformer.like",
+        source="pretrain_transformer_stroke_decomposition.pth of https://github.com/FudanVI/FudanOCR (text-gestalt)",
+    ),
+    WeightsFile(
         option="LOSS.confusion",
         flag="--confusion",
         use="which confusions weigh more in --text_focus",
@@ -173,6 +181,7 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
 
     from interface.checkpoint import load_weights, read_weights  # noqa: PLC0415
     from interface.confusion import read_confusion  # noqa: PLC0415
+    from loss.stroke_focus import as_focus_state  # noqa: PLC0415
 
     try:
         if not file.network:
@@ -186,6 +195,7 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
             state = read_weights(path, option=file.flag, purpose=file.use, remedy=file.instead)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that nothing is copied into a network without memory is intended
+            state = as_focus_state(state)  # other files have no such keys
             network = blueprint(file, state, settings)
             load_weights(network, state, path, hint=f"{file.flag} names weights for {file.use}.")
     except (OSError, ValueError, SafetensorError) as error:
@@ -240,6 +250,8 @@ def is_needed(file: WeightsFile, settings: Settings) -> bool:
         return False
     if file.option.startswith(JUDGES):
         return file.reader in config.TEST.test_model
+    if file.option == "LOSS.stroke_focus_pretrained":
+        return training and config.LOSS.stroke_focus
     if file.option.startswith("LOSS."):
         return training and config.LOSS.text_focus
     if file.option == "MODEL.tpg_pretrained":  # neither the teacher nor a frozen student is in a checkpoint

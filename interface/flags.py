@@ -37,6 +37,8 @@ FLAGS = (
     Flag("text_focus", "LOSS.text_focus", "attention and recognition terms of a text recogniser"),
     Flag("text_focus_pretrained", "LOSS.text_focus_pretrained", "the recogniser behind --text_focus", "FILE"),
     Flag("confusion", "LOSS.confusion", "table that weighs confusions of characters in --text_focus", "FILE"),
+    Flag("stroke_loss", "LOSS.stroke_focus", "attention term of a recogniser of strokes"),
+    Flag("stroke_focus_pretrained", "LOSS.stroke_focus_pretrained", "the recogniser behind --stroke_loss", "FILE"),
     Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
     Flag("language_loss", "LOSS.language", "what the language model learns from: labels (ctc) or teacher (distill)"),
     Flag(
@@ -91,12 +93,26 @@ FLAGS = (
     Flag("demo_dir", "TEST.demo_dir", "pictures for --demo", "DIR"),
 )
 
+# What --loss can list: the key that switches a term on, and its values when on and off.
+LOSS_TERMS: dict[str, tuple[str, str | bool, str | bool]] = {
+    "mse": ("LOSS.pixel", "mse", "none"),
+    "l1": ("LOSS.pixel", "l1", "none"),
+    "charbonnier": ("LOSS.pixel", "charbonnier", "none"),
+    "gradient": ("LOSS.gradient", True, False),
+    "ssim": ("LOSS.ssim_loss", True, False),
+    "lca": ("LOSS.lca", True, False),
+    "text_focus": ("LOSS.text_focus", True, False),
+    "stroke": ("LOSS.stroke_focus", True, False),
+    "distill": ("LOSS.use_distill", True, False),
+    "label": ("LOSS.use_label", True, False),
+}
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "MODEL.tpg": ("CRNN",),
     "MODEL.recurrence": ("columns", "batch"),
     "MODEL.text_form": ("probabilities", "published", "logits"),
     "MODEL.student_passes": ("shared", "published"),
-    "LOSS.pixel": ("mse", "l1", "charbonnier"),
+    "LOSS.pixel": ("mse", "l1", "charbonnier", "none"),
     "LOSS.language": ("ctc", "distill"),
     "LOSS.finetune": ("ctc", "published"),
     "LOSS.finetune_order": ("letters", "digits"),
@@ -115,7 +131,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 # Published values that this program does not know yet.
 NOT_YET = {
-    "arch": tuple("tbsrn srgan textsr".split()),
+    "arch": tuple("srgan textsr".split()),
     "TRAIN.voc_type": ("chinese",),
     "MODEL.tpg": ("OPT",),
 }

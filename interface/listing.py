@@ -44,10 +44,11 @@ def _deformable(*shapes: Any, out_shape: Sequence[int] | None = None, **_: Any) 
 
 
 def measure(config: EasyDict) -> Size:
-    """Count the SR network of a configuration; nothing is computed, so it does not matter how large it is."""
+    """Count the SR network of a configuration; nothing is computed."""
     shape = (1, 4 if config.MODEL.mask else 3, *(side // config.TRAIN.down_sample_scale for side in (32, 128)))
+    # Built in earnest: some weights are drawn in ways that fake tensors do not know.
+    system = build_system(config, training=False, pretrained=False).eval()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        system = build_system(config, training=False, pretrained=False).eval()
         parts = system.published_parts()
         networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
         readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]

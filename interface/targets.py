@@ -32,9 +32,11 @@ class Targets:
 
     Attributes:
         longest: characters of the longest label of the data; 0 if only the labels of the batch matter.
+        longest_strokes: strokes of the label with most of them, in the same way.
     """
 
     longest = 0
+    longest_strokes = 0
 
     def get(self, name: str, network: nn.Module, indices: Tensor, compute: Compute) -> Tensor:
         """What `network` makes of the samples of a batch.
@@ -62,6 +64,7 @@ class TargetCache(Targets):
     Args:
         samples: size of the data set.
         longest: characters of its longest label.
+        longest_strokes: strokes of the label with most of them.
         key: says what else values depend on: data, arithmetic. Asked for only where there are files.
         folder: keep them in files there, for later runs as well; None: in memory.
         dtype: of what is kept, "float32" or "float16".
@@ -73,12 +76,14 @@ class TargetCache(Targets):
         samples: int,
         *,
         longest: int,
+        longest_strokes: int = 0,
         key: Callable[[], str],
         folder: Path | None,
         dtype: str = "float32",
         limit: float,
     ) -> None:
         self.samples, self.longest, self.key, self.folder = samples, longest, key, folder
+        self.longest_strokes = longest_strokes
         self.dtype, self.free = np.dtype(dtype), limit
         self._shelves: dict[str, _Shelf | None] = {}
 

@@ -52,6 +52,39 @@ def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[s
     )
 
 
+def count_strokes(label: str) -> int:
+    """How many strokes a label is written with."""
+    return sum(len(STROKES.get(character, "")) for character in label)
+
+
+class StrokeTransformer(FocusTransformer):
+    """A recogniser that spells strokes, the published one or a smaller one."""
+
+    @classmethod
+    def like(cls, state: Mapping[str, Tensor], *, charset: str = STROKE_KINDS) -> "FocusTransformer":
+        """A network of the sizes that the tensors of a state dict have, see `FocusTransformer.like`."""
+        return super().like(state, charset=charset)
+
+
+def stroke_recognizer(state: Mapping[str, Tensor], source: str) -> FocusTransformer:
+    """A recogniser for `StrokeFocus` that the weights in a file fit; they are not loaded.
+
+    Args:
+        state: what `as_focus_state` made of the weights.
+        source: the file, for messages.
+
+    Raises:
+        ValueError: it reads characters, or its sizes are impossible.
+    """
+    classes = state.get("generator_word.proj.bias")
+    if classes is not None and len(classes) != len(STROKE_KINDS) + 1:
+        raise ValueError(
+            f"{source} tells {len(classes) - 1} symbols apart, but labels are spelled with {len(STROKE_KINDS)} kinds "
+            "of strokes here; it reads characters: give it to --text_focus_pretrained, or another file here"
+        )
+    return StrokeTransformer.like(state)
+
+
 def stroke_transformer() -> FocusTransformer:
     """The published recognizer of strokes with random weights; `as_focus_state` renames the keys of its file."""
     return FocusTransformer(charset=STROKE_KINDS)

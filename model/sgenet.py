@@ -135,7 +135,6 @@ class SGENet(Skeleton):
 @register_model(
     system="semantic",
     paper="https://arxiv.org/abs/2403.13330",
-    source="https://github.com/SijieLiu518/SGENet",
     signature=(r"^guidanceGen\.", r"^position_prior\.backbone\.patch_embed\."),
 )
 def sgenet(**kwargs: Any) -> SGENet:

@@ -15,6 +15,7 @@ from interface.confusion import read_confusion
 from interface.targets import Targets
 from loss.image import PIXEL_ERRORS, gradient_profile
 from loss.similarity import ssim
+from loss.stroke_focus import StrokeFocus, as_focus_state, encode_strokes, stroke_recognizer
 from loss.structure import local_contour_loss
 from loss.text_focus import FocusTargets, TextFocus, encode_labels, focus_recognizer
 from model import build_model, model_spec
@@ -130,11 +131,15 @@ class Sharp:
         images: (N, C, H, W) HR pictures.
         text: their labels as the text-focus recogniser takes them; None without it.
         attention: (N, heads, T, P) where that recogniser looks in the HR pictures.
+        strokes: as `text`, for the recogniser of strokes.
+        stroke_attention: as `attention`, of that recogniser.
     """
 
     images: Tensor
     text: FocusTargets | None = None
     attention: Tensor | None = None
+    strokes: FocusTargets | None = None
+    stroke_attention: Tensor | None = None
 
 
 class ImageLosses(nn.Module):
@@ -143,27 +148,27 @@ class ImageLosses(nn.Module):
     Args:
         config: `config.LOSS`.
         text_focus: the loss behind `LOSS.text_focus`, None when that is off.
+        stroke_focus: the loss behind `LOSS.stroke_focus`, None when that is off.
     """
 
-    def __init__(self, config: EasyDict, text_focus: TextFocus | None) -> None:
+    def __init__(self, config: EasyDict, text_focus: TextFocus | None, stroke_focus: StrokeFocus | None = None) -> None:
         super().__init__()
         self.config = config
-        self.text_focus = text_focus
+        self.text_focus, self.stroke_focus = text_focus, stroke_focus
 
     def sharp(self, batch: Batch, targets: Targets) -> Sharp:
         """The HR side of a batch."""
-        focus, hr = self.text_focus, batch.images_hr
-        if focus is None:
-            return Sharp(hr)
-        text = encode_labels(batch.labels)
-        # A kept value must serve in any batch, so it has rows for the longest label of all.
-        padded = encode_labels(batch.labels, targets.longest + 1)
-
-        def attention(rows: slice) -> Tensor:
-            return focus.attention_targets(hr[rows], (text if rows == slice(None) else padded)[rows])
-
-        kept = targets.get("attention", focus.recognizer, batch.indices, attention)
-        return Sharp(hr, text.to(hr.device), kept)
+        seen: dict[str, Any] = {}
+        if self.text_focus is not None:
+            # A kept value must serve in any batch, so it has rows for the longest label of all.
+            text, padded = encode_labels(batch.labels), encode_labels(batch.labels, targets.longest + 1)
+            seen["attention"] = _looked("attention", self.text_focus, batch, targets, (text, padded))
+            seen["text"] = text.to(batch.images_hr.device)
+        if self.stroke_focus is not None:
+            text, padded = encode_strokes(batch.labels), encode_strokes(batch.labels, targets.longest_strokes + 1)
+            seen["stroke_attention"] = _looked("stroke_attention", self.stroke_focus, batch, targets, (text, padded))
+            seen["strokes"] = text.to(batch.images_hr.device)
+        return Sharp(batch.images_hr, **seen)
 
     def forward(self, sr: Tensor, sharp: Sharp) -> Losses:
         """(N, C, H, W) pictures and what they should be -> {term: unweighted scalar}."""
@@ -171,7 +176,9 @@ class ImageLosses(nn.Module):
         # Losses are sums over thousands of pixels: they are taken in float32 whatever precision the network ran in.
         with torch.autocast(sr.device.type, enabled=False):
             sr = sr.float()
-            losses = {self.config.pixel: PIXEL_ERRORS[self.config.pixel](sr, hr).mean()}
+            losses = {}
+            if self.config.pixel in PIXEL_ERRORS:  # else "none"
+                losses[self.config.pixel] = PIXEL_ERRORS[self.config.pixel](sr, hr).mean()
             if self.config.gradient:
                 losses["gradient"] = gradient_profile(sr, hr).mean()
             if self.config.ssim_loss:
@@ -180,19 +187,38 @@ class ImageLosses(nn.Module):
                 losses["lca"] = local_contour_loss(sr, hr, published=not self.config.lca_gradient)
         if self.text_focus is not None and sharp.text is not None:
             losses |= self.text_focus(sr, None, sharp.text, attention_hr=sharp.attention)
+        if self.stroke_focus is not None and sharp.strokes is not None:
+            terms = self.stroke_focus(sr, None, sharp.strokes, attention_hr=sharp.stroke_attention)
+            losses["stroke"] = terms["attention"]
         return losses
 
 
+def _looked(
+    name: str, focus: TextFocus, batch: Batch, targets: Targets, labels: tuple[FocusTargets, FocusTargets]
+) -> Tensor:
+    """(N, heads, T, P) where the recogniser of a loss looks in HR, for `labels` as they are and padded to be kept."""
+    text, padded = labels
+
+    def attention(rows: slice) -> Tensor:
+        return focus.attention_targets(batch.images_hr[rows], (text if rows == slice(None) else padded)[rows])
+
+    return targets.get(name, focus.recognizer, batch.indices, attention)
+
+
 def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
-    """`ImageLosses` of a configuration, with the frozen recogniser of `--text_focus` when it is needed.
+    """`ImageLosses` of a configuration, with the frozen recognisers that they need in a training.
 
     Raises:
         FileNotFoundError: its weights or the confusion table are missing.
         ValueError: the weights are those of another network, or read other characters.
     """
     loss = config.LOSS
-    if not (training and loss.text_focus):
-        return ImageLosses(loss, None)
+    text_focus = build_text_focus(loss) if training and loss.text_focus else None
+    return ImageLosses(loss, text_focus, build_stroke_focus(loss) if training and loss.stroke_focus else None)
+
+
+def build_text_focus(loss: EasyDict) -> TextFocus:
+    """The loss behind `LOSS.text_focus`; errors as for `build_image_losses`."""
     state = read_weights(
         loss.text_focus_pretrained,
         option="--text_focus_pretrained",
@@ -205,4 +231,20 @@ def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:
     table = read_confusion(loss.confusion) if loss.confusion else None
     if table is None:
         log.info("no confusion table (LOSS.confusion): --text_focus weighs all confusions of characters alike")
-    return ImageLosses(loss, TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns))
+    return TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns)
+
+
+def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
+    """The loss behind `LOSS.stroke_focus`; errors as for `build_image_losses`."""
+    state = as_focus_state(
+        read_weights(
+            loss.stroke_focus_pretrained,
+            option="--stroke_focus_pretrained",
+            purpose="the frozen recogniser of strokes of --stroke_loss",
+            remedy="train without --stroke_loss; --text_focus looks at characters instead, and a recogniser for that "
+            "comes along",
+        )
+    )
+    recognizer = stroke_recognizer(state, loss.stroke_focus_pretrained)
+    load_weights(recognizer, state, loss.stroke_focus_pretrained)
+    return StrokeFocus(recognizer)

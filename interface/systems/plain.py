@@ -24,7 +24,17 @@ class Plain(System):
 
     @classmethod
     def build(cls, config: EasyDict, *, training: bool, pretrained: bool) -> "Plain":
-        """Build the network and its losses."""
+        """Build the network and its losses.
+
+        Raises:
+            ValueError: a term is on that teaches a text prior.
+        """
+        for flag, on in {"distill": config.LOSS.use_distill, "label": config.LOSS.use_label}.items():
+            if training and on:
+                raise ValueError(
+                    f"--use_{flag} (--loss {flag}) teaches the recogniser whose reading guides a network, but "
+                    f"--arch {config.arch} has none; leave it out, or take a network with text clues such as rtsrn"
+                )
         losses = build_image_losses(config, training=training)
         return cls(build_network(config), losses, dict(config.LOSS.weights))
 

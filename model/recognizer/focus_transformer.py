@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.transformer import Attention, FeedForward, LayerNorm, Projected, sinusoids
 from model.recognizer.attention_decoder import STEPS_PER_LOOK, STEPS_PER_LOOK_ON_GPU
 from model.recognizer.crnn import ALPHANUMERIC
 from model.recognizer.gray import LUMA, check_rgb, resized_gray
@@ -27,8 +28,6 @@ READ_SIZE = (32, 128)  # (H, W)
 HEAD_FEATURES = 64  # of each attention head of the published network
 SMALL_WIDTHS, SMALL_BLOCKS = (32, 64, 128, 128, 192, 192, 256), (1, 1, 1, 1)
 """`widths` and `blocks` of the small network, made here: a sixteenth of the parameters."""
-
-Projected = tuple[Tensor, Tensor]  # keys and values
 
 
 class BasicBlock(nn.Module):
@@ -99,67 +98,6 @@ class Encoder(nn.Module):
         return self.cnn(images).flatten(2).transpose(1, 2)
 
 
-class LayerNorm(nn.Module):
-    """Layer norm with the unbiased deviation and the epsilon outside of the root, as the checkpoint was trained."""
-
-    def __init__(self, features: int, *, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.a_2 = nn.Parameter(torch.ones(features))
-        self.b_2 = nn.Parameter(torch.zeros(features))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        mean, deviation = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
-        return self.a_2 * (x - mean) / (deviation + self.eps) + self.b_2
-
-
-class Attention(nn.Module):
-    """Multi-head attention that also returns its map; `linears` are query, key, value, output."""
-
-    def __init__(self, features: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.linears = nn.ModuleList(nn.Linear(features, features) for _ in range(4))
-        self.dropout = nn.Dropout(dropout)
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def forward(self, query: Tensor, memory: Tensor, *, causal: bool = False) -> tuple[Tensor, Tensor]:
-        """(N, T, D), (N, P, D) -> (N, T, D) and the map (N, heads, T, P), rows sum to 1, before dropout."""
-        return self.look_up(query, self.project(memory), causal=causal)
-
-    def project(self, memory: Tensor) -> Projected:
-        """(N, P, D) -> keys and values, (N, heads, P, D / heads) each."""
-        return self._split(self.linears[1](memory)), self._split(self.linears[2](memory))
-
-    def look_up(self, query: Tensor, projected: Projected, *, causal: bool = False) -> tuple[Tensor, Tensor]:
-        """`forward` in a memory that was projected before."""
-        q, (k, v) = self._split(self.linears[0](query)), projected
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        if causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(future, -math.inf)
-        attention = scores.softmax(-1)
-        mixed = self.dropout(attention).to(v.dtype) @ v
-        return self.linears[3](mixed.transpose(1, 2).flatten(2)), attention
-
-
-class FeedForward(nn.Module):
-    """D -> 2 D -> D at each position."""
-
-    def __init__(self, features: int, dropout: float) -> None:
-        super().__init__()
-        self.w_1 = nn.Linear(features, 2 * features)
-        self.w_2 = nn.Linear(2 * features, features)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        return self.w_2(self.dropout(self.w_1(x).relu()))
-
-
 class Decoder(nn.Module):
     """One transformer layer: text attends to earlier text, then to the image."""
 
@@ -169,7 +107,7 @@ class Decoder(nn.Module):
         self.mul_layernorm1 = LayerNorm(features)
         self.multihead = Attention(features, heads, dropout)
         self.mul_layernorm2 = LayerNorm(features)
-        self.pff = FeedForward(features, dropout)
+        self.pff = FeedForward(features, 2 * features, dropout)
         self.mul_layernorm3 = LayerNorm(features)
 
     def forward(self, text: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,13 +161,6 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, D) -> (N, T, K)."""
         return self.proj(x)
-
-
-def sinusoids(length: int, features: int) -> Tensor:
-    """(length, features) position codes: sine at even, cosine at odd places, wavelengths from 2 pi to 1e4 * 2 pi."""
-    position = torch.arange(length, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, features, 2, dtype=torch.float32) * -(math.log(10000.0) / features))
-    return torch.stack([(position * rate).sin(), (position * rate).cos()], dim=-1).flatten(1)
 
 
 class FocusTransformer(nn.Module):

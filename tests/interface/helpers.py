@@ -90,8 +90,8 @@ class SmallInterpreter(nn.Module):
 class SmallFocus(FocusTransformer):
     """A text-focus recogniser of 20 thousand parameters."""
 
-    def __init__(self) -> None:
-        super().__init__(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4)
+    def __init__(self, charset: str = ALPHANUMERIC) -> None:
+        super().__init__(widths=(4, 4, 8, 8, 16), blocks=(1, 1), heads=4, charset=charset)
 
     @classmethod
     def like(cls, state: Mapping[str, Tensor], **options: Any) -> "SmallFocus":

@@ -361,7 +361,7 @@ def test_every_flag_changes_its_key_and_no_other(flag, interface):
         return
     default, given = SCHEMAS[interface][flag.path], BASE[interface]
     needs = {"tssim_loss": ["--rotate_train", "5"], "confusion": ["--text_focus"]}  # are refused alone
-    needs |= dict.fromkeys(("word_list", "font_dirs"), ["--rendered", "5"])
+    needs |= {name: ["--rendered", "5"] for name in ("word_list", "font_dirs")}
     given = [*given, *needs.get(flag.name, [])]
     before = settings(*given)
     base = dict(flatten(before.config))

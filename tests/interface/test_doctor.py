@@ -28,7 +28,7 @@ from interface.config import (
     schema_path,
 )
 from interface.doctor_rows import size_of
-from model import build_model
+from model import build_model, list_models, model_spec
 from model.recognizer.crnn import CRNN
 from tests.dataset.pictures import encode, entries_of, word_pair, word_picture, write_entries
 from tests.interface.helpers import LIGHT, SmallBCN, SmallCRNN, SmallFocus, command_line
@@ -236,8 +236,13 @@ def needs(arguments=()):
 def test_each_arch_has_its_needs_said(here):
     said = needs()
     way = "> --tpg_pretrained random --use_label trains one along (as --config synthetic.yaml does)"
-    for arch in ("rtsrn", "c3stisr"):
+    guided = [name for name in list_models() if model_spec(name).system in ("clues", "prior_guided")]
+    assert {"rtsrn", "c3stisr", "tpgsr", "tatt"} <= set(guided)
+    for arch in guided:
         assert said.pop(arch) == ("lacks rec_pth/crnn.pth", (way,))
+    lacking = {arch: said.pop(arch)[0] for arch in ("sgenet", "tbsrn")}
+    assert lacking["sgenet"].startswith("lacks rec_pth/rec_svtr_tiny_none_ctc_en_infer.pth")
+    assert lacking["tbsrn"].startswith("lacks rec_pth/pretrain_transformer.pth")
     assert set(said.values()) == {("ready, needs none", ())}
     assert needs(["--arch", "crnn"])["rtsrn"][0] == "lacks rec_pth/crnn.pth"  # whatever the job is
 

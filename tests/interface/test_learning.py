@@ -5,8 +5,9 @@ import torch
 
 from dataset.loading import LoaderSpec, collate
 from interface.config import load_settings
-from interface.systems import build_system
+from interface.systems import base, build_system
 from loss.image import PIXEL_ERRORS
+from loss.stroke_focus import STROKE_KINDS, encode_strokes
 from loss.text_focus import encode_labels
 from loss.weighted_ce import IGNORED
 from tests.interface.helpers import LIGHT, SmallFocus, shrink_recognisers
@@ -22,6 +23,7 @@ TERMS = [
     ("lca", "--lca", 2e-3, 0.9),
     ("attention", "--text_focus", 3e-4, 0.8),
     ("recognition", "--text_focus", 1e-4, 0.6),
+    ("stroke", "--stroke_loss", 3e-4, 0.9),
     ("distill", "--use_distill", 2e-3, 0.7),
     ("ctc_label", "--use_label", 2e-3, 0.8),
     ("ctc_language", "--triple_clues", 2e-3, 0.7),
@@ -53,6 +55,28 @@ def focus_state(eight):
     return recognizer.state_dict()
 
 
+@pytest.fixture(scope="module")
+def stroke_state(eight):
+    """A recogniser of strokes that can spell the eight sharp pictures."""
+    torch.manual_seed(0)
+    recognizer = SmallFocus(charset=STROKE_KINDS)
+    targets = encode_strokes(eight.labels)
+    optimizer = torch.optim.Adam(recognizer.parameters(), lr=1e-2)
+    for _ in range(60):
+        logits, _ = recognizer(recognizer.preprocess(eight.images_hr), targets.inputs)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.targets.flatten(), ignore_index=IGNORED)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return recognizer.state_dict()
+
+
+@pytest.fixture(scope="module")
+def states(focus_state, stroke_state):
+    """Weights of both recognisers."""
+    return focus_state, stroke_state
+
+
 def system_of(flags, monkeypatch, folder, weights):
     """The smallest RTSRN with small recognisers, and these weights of terms."""
     arguments = [*LIGHT, "--width", "64", *shrink_recognisers(monkeypatch, folder), *flags.split()]
@@ -79,12 +103,19 @@ def learn(system, batch, steps, rate=2e-3):
 
 
 @pytest.mark.parametrize("row", TERMS, ids=[row[0] for row in TERMS])
-def test_each_term_falls_by_itself(eight, focus_state, monkeypatch, tmp_path, row):
+def test_each_term_falls_by_itself(eight, states, monkeypatch, tmp_path, row):
+    focus_state, stroke_state = states
     term, flags, rate, left = row
+    small = SmallFocus(charset=STROKE_KINDS)
+    torch.save(small.state_dict(), tmp_path / "strokes.pth")
+    monkeypatch.setattr(base, "stroke_recognizer", lambda state, source: small)  # its heads are smaller
+    flags = flags.replace("--stroke_loss", f"--stroke_loss --stroke_focus_pretrained {tmp_path / 'strokes.pth'}")
     system = system_of(flags, monkeypatch, tmp_path, {term: 1.0})
     if system.losses.text_focus is not None:
         system.losses.text_focus.recognizer.load_state_dict(focus_state)
-    steps = 2 * STEPS if term in ("attention", "recognition") else STEPS  # they begin by going up and down
+    if system.losses.stroke_focus is not None:
+        system.losses.stroke_focus.recognizer.load_state_dict(stroke_state)
+    steps = 2 * STEPS if term in ("attention", "recognition", "stroke") else STEPS  # they begin by going up and down
     totals = learn(system, eight, steps, rate)
     assert totals[-1] < left * totals[0], totals
 

@@ -23,6 +23,8 @@ PUBLISHED = {
     "tsrn": ([], 2_681_677, 903_086_080),
     # 873,824 parameters are published, half of them in a level that an enlargement by two does not use.
     "lapsrn": ([], 437_776, 453_591_040),
+    # 3,210,335 parameters are published; 229,875 of them, recurrent layers among them, are never used.
+    "tbsrn": ([], 2_980_460, 2_533_294_080),
 }
 
 
