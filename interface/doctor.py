@@ -21,6 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interface import starter
 from interface.doctor_rows import MISSING, OK, OLD, RENDERED, UNUSABLE, Problem, Row, Section, size_of
 from interface.doctor_weights import TRAINING, arch_needs, reads_with_ppocr, weights
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 LOWEST_PYTHON = "3.10"
 INSTALL = "pip install -r requirements.txt"
+ANOTHER_RUN = "name another run or file with --resume"
 # Import names of packages that are installed under more than one name, such as onnxruntime-gpu.
 MODULES = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
 PPOCR_PACKAGES = {"rapidocr", "onnxruntime"}
@@ -316,14 +318,19 @@ def trained_weights(settings: Settings) -> list[Row]:
 
     config, training = settings.config, settings.verb == "train"
     if config.TRAIN.resume:
+        resume = None
         try:
             resume = open_resume(settings)
             assert resume is not None, "a path is given"
+            step = "published weights" if resume.step is None else f"step {resume.step}"
             resume.load_system(build_system(settings.config, training=False, pretrained=False))
+        except FileNotFoundError as error:
+            if resume is not None:  # it is there, but needs another file, which the weights files lack
+                return [Row((str(resume.path), OK, step), ("for: --resume",))]
+            return [Row((config.TRAIN.resume, MISSING), (str(error),), Problem(str(error), ANOTHER_RUN))]
         except (OSError, ValueError) as error:
-            problem = Problem(str(error), "name another run or file with --resume")
+            problem = Problem(str(error), ANOTHER_RUN)
             return [Row((config.TRAIN.resume, UNUSABLE), (str(error),), problem)]
-        step = "published weights" if resume.step is None else f"step {resume.step}"
         return [Row((str(resume.path), OK, step), ("for: --resume",))]
     if settings.interface == RECOGNITION or _has_parameters(settings):
         lack = Problem(f"trained weights of --arch {config.arch}", "--resume RUN (train one first)")
@@ -436,7 +443,14 @@ def verdict(sections: Iterable[Section], job: str) -> list[str]:
         first, *more = [line for thing in things for line in thing.splitlines()]
         lines += [f"  lacks {first}", *(f"        {line}" for line in more)]
         lines += [f"     {'or' if number else ' >'} {line}" for number, line in enumerate(remedy.splitlines())]
-    return [*lines, f"First: {INSTALL}" if INSTALL in lacks else "Can be run now: bash scripts/quickstart.sh"]
+    return [*lines, f"First: {INSTALL}" if INSTALL in lacks else quickstart()]
+
+
+def quickstart() -> str:
+    """What can be run on a fresh clone, unless files that come along are gone."""
+    lost = [name for name in starter.ALL if not (ROOT / name).is_file()]
+    command = "bash scripts/quickstart.sh"
+    return f"For {command}, first: git checkout {' '.join(lost)}" if lost else f"Can be run now: {command}"
 
 
 def run(argv: Sequence[str] | None = None) -> int:

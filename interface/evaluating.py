@@ -66,6 +66,7 @@ class Evaluating(TextBase):
         """Evaluate, show the table, write the report and, with `--vis`, the pictures."""
         if weights is not None:
             log.info("weights=%s step=%s", weights, step)
+        log.info("testing on %s", ", ".join(f"{split.name} ({len(split.loader.pairs)} pictures)" for split in splits))
         results = self.evaluate(splits)
         if self.rank:
             return

@@ -27,7 +27,6 @@ Answer = tuple[str, float]
 SIGNS = {"CRNN": "cnn.conv0.", "ASTER": "stn_head.", "MORAN": "MORN."}
 """How the keys of a recogniser's weights begin, and those of no other."""
 NO_FILE_NEEDED = "--test_model PPOCR needs no file"
-OWN_CRNN = f"--crnn_pretrained {starter.RECOGNIZER} takes the one that comes along; {NO_FILE_NEEDED}"
 CONFIDENCE_DIGITS = 4  # what is left of float32 after batches of any size
 
 
@@ -85,7 +84,8 @@ def _moran(config: EasyDict, device: torch.device) -> Reader:
 
 def _from_file(name: str, network: Any, path: str, key: str, device: torch.device, *, corners: bool = False) -> Reader:
     """A network with the weights at `path`, which `TRAIN.VAL.<key>` names; readings depend on `corners`, too."""
-    remedy = OWN_CRNN if name == "CRNN" else NO_FILE_NEEDED
+    own = starter.way_out(path, starter.RECOGNIZER, f"--{key}", NO_FILE_NEEDED)
+    remedy = own if name == "CRNN" else NO_FILE_NEEDED
     state = read_weights(path, option=f"--{key}", purpose=f"--test_model {name}", remedy=remedy)
     others = [other for other, sign in SIGNS.items() if other != name and any(key.startswith(sign) for key in state)]
     hint = f"These are the weights of {others[0]}." if others else f"--{key} names a file for {name}: rec_pth/README.md"

@@ -142,6 +142,7 @@ def _open(settings: Settings, name: str) -> Resume:
     if not path.exists():
         places = {path.parent, Path(settings.config.TRAIN.ckpt_dir)}
         runs = sorted(str(found.parent) for place in places for found in place.glob(f"*/{LAST}"))
+        runs += sorted(str(found) for place in {path.parent} for found in place.glob("*.safetensors"))
         raise FileNotFoundError(f"--resume {name}: nothing there; runs found: {', '.join(runs) or 'none'}")
     if path.is_dir():
         order = (LAST, BEST) if settings.verb == "train" else (BEST, LAST)

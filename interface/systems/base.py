@@ -223,8 +223,9 @@ def build_text_focus(loss: EasyDict) -> TextFocus:
         loss.text_focus_pretrained,
         option="--text_focus_pretrained",
         purpose="the frozen recogniser of --text_focus",
-        remedy=f"--text_focus_pretrained {starter.TEXT_FOCUS} takes the small one that comes along, or train without "
-        "--text_focus",
+        remedy=starter.way_out(
+            loss.text_focus_pretrained, starter.TEXT_FOCUS, "--text_focus_pretrained", "or train without --text_focus"
+        ),
     )
     recognizer = focus_recognizer(state, loss.text_focus_pretrained)  # the published one, or a smaller one
     load_weights(recognizer, state, loss.text_focus_pretrained)

@@ -67,7 +67,7 @@ class PriorGuided(System):
         self.networks, self.students = nn.ModuleList(networks), nn.ModuleList(students)
         self.stages, self.losses, self.weights = stages, losses, weights
         self.teacher = teacher.requires_grad_(False) if teacher is not None else None
-        self.freeze_tpg = config.MODEL.freeze_tpg
+        self.freeze_tpg, self.tpg_pretrained = config.MODEL.freeze_tpg, config.MODEL.tpg_pretrained
         self.students.requires_grad_(not self.freeze_tpg)
         if self.freeze_tpg:
             self.frozen = (*self.frozen, "students")
@@ -94,8 +94,12 @@ class PriorGuided(System):
                 model.tpg_pretrained,
                 option="MODEL.tpg_pretrained",
                 purpose="the recogniser whose reading guides the SR network",
-                remedy=f"--tpg_pretrained {starter.RECOGNIZER} takes the one that comes along; "
-                "--tpg_pretrained random trains it from nothing (add --use_label, so that it learns to read)",
+                remedy=starter.way_out(
+                    model.tpg_pretrained,
+                    starter.RECOGNIZER,
+                    "--tpg_pretrained",
+                    "--tpg_pretrained random trains one from nothing (add --use_label, so that it learns to read)",
+                ),
             )
 
         def recognizer(load: bool) -> CRNN:
@@ -146,8 +150,8 @@ class PriorGuided(System):
         """
         if self.freeze_tpg and STUDENTS in state and not torch.equal(state[STUDENTS].cpu(), self._digest()):
             raise CheckpointError(
-                f"{source} was trained with another frozen text-prior generator than the weights that --tpg_pretrained "
-                "names here; give the same file"
+                f"{source} was trained with another frozen text-prior generator than {self.tpg_pretrained}, which "
+                "--tpg_pretrained or a file of --config names; leave that out, or give the file of the training"
             )
         super().load_trained_state({key: value for key, value in state.items() if key != STUDENTS}, source)
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 import main as program
-from interface import doctor, doctor_weights
+from interface import doctor, doctor_weights, starter
 from interface.checkpoint import file_sha256
 from interface.config import (
     RECOGNITION,
@@ -281,6 +281,25 @@ def test_how_to_use_a_file_that_is_there_is_said_and_works(furnished, examine, h
     flag, file = advice.removeprefix("not used; to use it: ").split()
     assert file == "rec_pth/confuse.npz"
     assert "not used; to use it: --confusion" not in examine("--text_focus", flag, file)[1]
+
+
+def test_the_quickstart_is_offered_only_with_the_files_it_needs(monkeypatch, tmp_path):
+    assert doctor.quickstart() == "Can be run now: bash scripts/quickstart.sh"
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert doctor.quickstart().startswith(
+        "For bash scripts/quickstart.sh, first: git checkout rec_pth/crnn.safetensors "
+    )
+
+
+def test_exported_weights_that_lack_their_recogniser_are_not_called_unusable(examine, here):
+    zoo = ROOT / starter.SUPER_RESOLUTION
+    code, text = examine("--go_test", "--resume", str(zoo), "--tpg_pretrained", "rec_pth/none.safetensors")
+    assert code == 1
+    assert "unusable" not in text
+    assert "lacks rec_pth/none.safetensors" in lacks(text)
+    code, text = examine("--go_test", "--resume", str(zoo))
+    assert "step 2600" in text
+    assert "rec_pth" not in lacks(text)
 
 
 def test_scripts_that_are_named_exist(here, examine):
