@@ -132,14 +132,16 @@ def training(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     flags = f"--arch {args.arch} --rendered {args.words} --batch_size {args.batch_size} --device {args.device} "
     flags += f"--workers {args.workers} --mixed_precision {args.mixed_precision} --steps {args.warmup + args.steps}"
     task = TextRecognition(load_settings([*flags.split(), "--ckpt_dir", folder]))
-    waited, worked = [], []
+    waited, worked, busy = [], [], 0.0
     try:
         task.build_training()
         steps = task.steps_left()
-        for _ in range(args.warmup + args.steps):
+        for step in range(args.warmup + args.steps):
+            busy = time.process_time() if step == args.warmup else busy
             batches, seconds = timed(lambda: next(steps), task.device)
             waited.append(seconds)
             worked.append(timed(lambda: task.train_step(batches), task.device)[1])  # noqa: B023
+        busy = time.process_time() - busy
     finally:
         task.at_end.close()
         task.run_log.close()
@@ -149,6 +151,7 @@ def training(args: argparse.Namespace, folder: str) -> dict[str, Any]:
         "seconds_waited": waited,
         "seconds_worked": worked,
         "words_per_second": args.steps * args.batch_size / total,
+        "per_cpu_second": args.steps * args.batch_size / busy if task.device.type == "cpu" else None,
         "waiting_for_data": sum(waited) / total,
     }
 
@@ -162,5 +165,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {middle} | {low} - {high} | {number(statistics.median(alone)) if alone else ''} |")
     run, trained = result["arguments"], result["training"]
     where = f"{run['arch']} on {run['device']}, batch {run['batch_size']}, {run['workers']} workers"
-    speed = f"{trained['words_per_second']:.3g} words/s, {trained['waiting_for_data']:.1%} of the time waiting for data"
-    return "\n".join([*lines, "", f"{where}: {speed}"])
+    speed = f"{number(trained['words_per_second'])} words/s"
+    if trained["per_cpu_second"]:
+        speed += f" ({number(trained['per_cpu_second'])} in a CPU second of the training process)"
+    return "\n".join([*lines, "", f"{where}: {speed}, {trained['waiting_for_data']:.1%} of the time waiting for data"])

@@ -35,6 +35,7 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
     assert len(trained["seconds_waited"]) == len(trained["seconds_worked"]) == 2
     assert trained["waiting_for_data"] == pytest.approx(waited / (waited + worked))
     assert trained["words_per_second"] == pytest.approx(4 / (waited + worked))
+    assert trained["per_cpu_second"] > 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:8]] == [f"| {name}" for name in NAMES]
     assert lines[-1].startswith("crnn on cpu, batch 2, 1 workers: ")
@@ -43,7 +44,7 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
 
 def test_numbers_by_hand():
     arguments = {"arch": "crnn", "device": "cpu", "batch_size": 64, "workers": 2}
-    training = {"words_per_second": 12.34, "waiting_for_data": 0.256}
+    training = {"words_per_second": 12.34, "per_cpu_second": 25.0, "waiting_for_data": 0.256}
     speeds = {
         "kept": {"words_per_second": [3.0, 1234.0, 20.0], "per_cpu_second": [5.0, 40.0, 30.0]},
         "others": {"words_per_second": [7.0], "per_cpu_second": []},
@@ -55,7 +56,8 @@ def test_numbers_by_hand():
         "| kept | 20 | 3 - 1234 | 30 |",
         "| others | 7 | 7 - 7 |  |",
         "",
-        "crnn on cpu, batch 64, 2 workers: 12.3 words/s, 25.6% of the time waiting for data",
+        "crnn on cpu, batch 64, 2 workers: 12.3 words/s (25 in a CPU second of the training process), "
+        "25.6% of the time waiting for data",
     ]
 
 
