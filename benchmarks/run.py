@@ -2,8 +2,9 @@
 
     python benchmarks/run.py train --batch_size 16 --repeats 5
     python benchmarks/run.py recognisers --batch_size 1 48 --threads 1
+    python benchmarks/run.py data --workers 2 --device cpu
 
-The first is `training.py`, the second `recognisers.py`.
+The first is `training.py`, the second `recognisers.py`, the third `data.py`.
 """
 
 import argparse
@@ -16,10 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks import recognisers, training
+from benchmarks import data, recognisers, training
 from benchmarks.measuring import circumstances
+from model import list_models
 
-PARTS = {"train": training, "recognisers": recognisers}
+PARTS = {"train": training, "recognisers": recognisers, "data": data}
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -51,7 +53,16 @@ def command_line() -> argparse.ArgumentParser:
     read.add_argument("--seed", type=at_least(0), default=0, help="of the random weights")
     names = list(recognisers.RECOGNISERS)
     read.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    for part in (train, read):
+    words = parts.add_parser("data", help="rendering, decoding and augmentation of words, and waiting for them")
+    words.add_argument("--words", type=at_least(1), default=640, help="rendered and decoded in each measurement")
+    words.add_argument("--workers", type=at_least(1), default=2, help="loader processes")
+    words.add_argument("--batch_size", type=at_least(1), default=64)
+    words.add_argument("--repeats", type=at_least(1), default=3, help="measurements; their median counts")
+    words.add_argument("--arch", default="crnn", choices=list_models("recognition"), help="recogniser that is trained")
+    words.add_argument("--mixed_precision", default="no", choices=["no", "bf16", "fp16"], help="of its training")
+    words.add_argument("--warmup", type=at_least(0), default=3, help="training steps before the measured ones")
+    words.add_argument("--steps", type=at_least(1), default=10, help="measured training steps")
+    for part in (train, read, words):
         part.add_argument("--device", default="cpu")
         part.add_argument("--threads", type=at_least(0), default=0, help="of the CPU; 0: as PyTorch chooses")
         part.add_argument("--out", type=Path, help="write everything measured there, as JSON")
@@ -64,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.what == "recognisers" and max(args.batch_size) > args.images:
         parser.error(f"--batch_size {max(args.batch_size)} is more than --images {args.images}: give more images")
+    if args.what == "data" and args.batch_size > args.words:
+        parser.error(f"--batch_size {args.batch_size} is more than --words {args.words}: give more words")
     if args.threads:
         torch.set_num_threads(args.threads)
     result = circumstances(args) | PARTS[args.what].measure(args)

@@ -100,7 +100,7 @@ def test_the_command_writes_table_and_json(small, tmp_path, capsys):
         ("recognisers --only ABINet", "ABINet"),
         ("recognisers --repeats 0", "'0': must be a whole number, 1 or more"),
         ("train --batch_size 1", "'1': must be a whole number, 2 or more"),
-        ("", "{train,recognisers}"),
+        ("", "{train,recognisers,data}"),
     ],
 )
 def test_wrong_options_are_refused(flags, message, capsys):
