@@ -195,8 +195,8 @@ def test_a_test_says_what_it_evaluates_and_writes_where_it_is_told(tiny, tmp_pat
 
 
 def test_networks_of_later_versions_are_known_by_name():
-    with pytest.raises(ConfigError, match="sgenet is not built yet"):
-        load_settings(["--arch", "sgenet"])
+    with pytest.raises(ConfigError, match="textsr is not built yet"):
+        load_settings(["--arch", "textsr"])
 
 
 def test_a_full_disk_is_said_and_spares_what_was_saved(tmp_path):
