@@ -20,6 +20,7 @@ from interface.checkpoint import (
 )
 from interface.config import (
     FREE,
+    SUPER_RESOLUTION,
     Settings,
     arch_file,
     arch_names,
@@ -196,6 +197,8 @@ def _recognise(settings: Settings, path: Path) -> None:
 
 def _may_be(settings: Settings, state: Mapping[str, Tensor]) -> bool:
     """Whether the network that is asked for has the same keys and shapes; some networks differ in padding alone."""
+    if settings.interface != SUPER_RESOLUTION:
+        return False
     try:
         with torch.device("meta"):
             own = build_network(settings.config).to("meta").state_dict()

@@ -19,7 +19,7 @@ TRAINABLE = [name for name in list_models() if model_spec(name).system != "plain
 
 
 def light(arch):
-    return ["--arch", arch, *LIGHT[2:], "--no-text_focus"]
+    return ["--arch", arch, *LIGHT[2:], "--no-text_focus", "--no-use_distill"]
 
 
 def splits_of(path):

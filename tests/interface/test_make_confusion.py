@@ -188,7 +188,7 @@ def test_it_writes_a_table_that_is_read_and_what_it_was_made_from(make, table, t
     status, out, _ = make("--out", "new/confuse.npz")
     assert status == 0
     assert "wrote new/confuse.npz from 3 faces of 3 families" in out
-    assert "LOSS: {confusion: new/confuse.npz} in a file for --config" in out
+    assert "use it: --text_focus --confusion new/confuse.npz" in out
     assert (read_confusion("new/confuse.npz") == table).all()
     assert not caplog.records
     content = (tmp_path / "new" / "confuse.npz").read_bytes()
