@@ -22,7 +22,7 @@ from loss.semantic import semantic_loss
 from loss.text_focus import encode_labels
 from loss.weighted_ce import IGNORED
 from model.blocks.attention import LocalAttention
-from model.blocks.convolution import WeightNormConv2d
+from model.blocks.convolution import PictureConv2d, WeightNormConv2d
 from model.blocks.upsample import UpsampleBlock
 from model.blocks.wave import PATM
 
@@ -54,6 +54,7 @@ def straighten(module: Network) -> Network:
         PATM: interleaved,
         UpsampleBlock: long_mish,
         WeightNormConv2d: dilated,
+        PictureConv2d: nn.Conv2d.forward,
     }
     for part in module.modules():
         if type(part) in slower:

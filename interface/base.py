@@ -16,6 +16,7 @@ from interface.checkpoint import load_checkpoint, save_checkpoint
 from interface.config import Settings, changed_options, plain
 from interface.data import cache_folder, loader_spec
 from interface.evaluation import Evaluator
+from interface.inference import lower_weights
 from interface.logger import RunLog, log_to_file, setup_logging
 from interface.optim import build_optimizer, learning_rate, release_learning_rate, step_learning_rate
 from interface.provenance import code_version
@@ -121,6 +122,9 @@ class TextBase:
                 f"--arch {self.config.arch} would be evaluated with random weights; name trained ones with --resume"
             )
         self.system.eval()
+        precision = self.accelerator.mixed_precision
+        if precision != "no":
+            lower_weights(self.system, torch.bfloat16 if precision == "bf16" else torch.float16)
 
     def build_evaluator(self) -> Evaluator:
         """The recognisers of `--test_model` and how results are counted."""

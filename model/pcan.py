@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import mish
 from model.blocks.gru import GruBlock
 from model.blocks.skeleton import Skeleton
 from model.registry import register_model
@@ -56,12 +57,12 @@ class ParallelBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Look along both axes."""
         reduced = self.conv_reduce(x)
-        shared = F.mish(self.bn1(self.conv1(reduced)))
+        shared = mish(self.bn1(self.conv1(reduced)))
         along_width = self.gru1(reduced + self.bn2_w(self.conv2_w(shared)))
         down = reduced + self.bn2_h(self.conv2_h(shared))
-        along_height = self.gru2(down.transpose(2, 3)).transpose(2, 3)
+        along_height = self.gru2(down, columns=True)
         both = self.fs(torch.cat([along_height, along_width], dim=1))
-        return F.mish(self.bn3(self.conv3(both)))
+        return mish(self.bn3(self.conv3(both)))
 
 
 class OrthogonalAttention(nn.Module):

@@ -31,7 +31,7 @@ class RecurrentBlock(nn.Module):
     def forward(self, x: Tensor, hint: Tensor) -> Tensor:
         """Refine `x` with `hint`."""
         hinted = torch.cat([self.wave_mlp(x), hint], dim=1)
-        columns = self.gru1(hinted.transpose(2, 3)).transpose(2, 3)
+        columns = self.gru1(hinted, columns=True)
         return self.gru2(x + columns)
 
 

@@ -12,9 +12,9 @@ unknown, so it is an option. Differences: the default gives probabilities in bot
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import mish
 from model.blocks.gru import GruBlock
 from model.blocks.skeleton import Skeleton
 from model.recognizer.focus_transformer import sinusoids
@@ -158,8 +158,8 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Tensor, hint: Tensor) -> Tensor:
         """Refine `x` as `hint` says."""
-        residual = self.bn2(self.conv2(F.mish(self.bn1(self.conv1(x)))))
-        columns = self.gru1(self.affine(residual, hint).transpose(2, 3)).transpose(2, 3)
+        residual = self.bn2(self.conv2(mish(self.bn1(self.conv1(x)))))
+        columns = self.gru1(self.affine(residual, hint), columns=True)
         return self.gru2(self.BN(x + columns))
 
 

@@ -10,9 +10,9 @@ positions, published for 16x64 pixels alone, fits any size.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import mish
 from model.blocks.gru import GruBlock
 from model.blocks.skeleton import Skeleton
 from model.blocks.transformer import Attention, FeedForward, LayerNorm, sinusoids
@@ -63,7 +63,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         """Refine `x`."""
-        residual = self.bn2(self.conv2(F.mish(self.bn1(self.conv1(x)))))
+        residual = self.bn2(self.conv2(mish(self.bn1(self.conv1(x)))))
         enhanced = self.feature_enhancer(residual.flatten(2).transpose(1, 2), codes)
         return x + enhanced.transpose(1, 2).reshape(x.shape)
 

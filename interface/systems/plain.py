@@ -4,6 +4,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from dataset.loading import Batch
+from interface.inference import in_parts
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
 
 
@@ -45,7 +46,7 @@ class Plain(System):
 
     def cascade(self, images_lr: Tensor) -> list[Tensor]:
         """One picture."""
-        return [self.network(images_lr)]
+        return [in_parts(self.network, images_lr)]
 
     def published_parts(self) -> dict[str, list[nn.Module]]:
         """The network, as `model_best_acc_0.pth` or `model_best.pth`."""

@@ -20,6 +20,7 @@ from dataset.deform import turned
 from dataset.loading import Batch
 from interface import starter
 from interface.checkpoint import CheckpointError, content_digest, load_weights, read_weights
+from interface.inference import in_parts
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
 from interface.targets import Targets
 from loss.ctc import ctc_loss
@@ -243,7 +244,7 @@ class PriorGuided(System):
         for stage in range(self.stages):
             student, network = self.student(stage), self.network(stage)
             prior = student(student.preprocess(picture)).transpose(0, 1).softmax(-1)
-            picture = network(images_lr, as_clue(prior), *self._more_clues(network, prior))
+            picture = in_parts(network, images_lr, as_clue(prior), *self._more_clues(network, prior))
             pictures.append(picture)
         return pictures
 

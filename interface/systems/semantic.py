@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dataset.charset import encode_ctc
 from dataset.loading import Batch
 from interface.checkpoint import load_weights, read_weights
+from interface.inference import in_parts
 from interface.systems.base import ImageLosses, Losses, System, build_image_losses, build_network
 from interface.systems.prior_guided import RANDOM
 from loss.ctc import ctc_loss
@@ -92,7 +93,7 @@ class Semantic(System):
 
     def cascade(self, images_lr: Tensor) -> list[Tensor]:
         """One picture."""
-        return [self.network(images_lr)]
+        return [in_parts(self.network, images_lr)]
 
     def published_parts(self) -> dict[str, list[nn.Module]]:
         """The network with its recogniser, as `model_best_acc_0.pth`."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import Mish
 from model.blocks.local_attention import attend
 
 
@@ -60,7 +61,7 @@ class PixelAdapter(nn.Module):
     def __init__(self, channels: int, *, dropout: float = 0.4) -> None:
         super().__init__()
         self.gama = nn.Parameter(torch.zeros(1))
-        self.output = nn.Sequential(LocalAttention(channels, dropout=dropout), nn.BatchNorm2d(channels), nn.Mish())
+        self.output = nn.Sequential(LocalAttention(channels, dropout=dropout), nn.BatchNorm2d(channels), Mish())
 
     def forward(self, x: Tensor) -> Tensor:
         """Blend `x` with its attention."""

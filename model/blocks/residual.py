@@ -1,9 +1,9 @@
 """The sequential residual block of TSRN and of the networks that give it a hint."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import mish
 from model.blocks.gru import GruBlock
 
 
@@ -28,8 +28,8 @@ class RecurrentResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
         """Refine `x` with `hint`."""
-        residual = self.bn2(self.conv2(F.mish(self.bn1(self.conv1(x)))))
+        residual = self.bn2(self.conv2(mish(self.bn1(self.conv1(x)))))
         if hint is not None:
             residual = torch.cat([residual, hint], dim=1)
-        columns = self.gru1(residual.transpose(2, 3)).transpose(2, 3)
+        columns = self.gru1(residual, columns=True)
         return self.gru2(x + columns)

@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.convolution import PictureConv2d
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.upsample import UpsampleBlock
 
@@ -74,7 +75,7 @@ class Skeleton(nn.Module):
         self.add_hint_modules()
         self.add_module(self.end, self.make_end(features))
         ups = [self.make_upsampler(features) for _ in range(scale_factor.bit_length() - 1)]
-        self.add_module(self.head, nn.Sequential(*ups, nn.Conv2d(features, self.in_channels, 9, padding=4)))
+        self.add_module(self.head, nn.Sequential(*ups, PictureConv2d(features, self.in_channels, 9, padding=4)))
         if STN:
             self.tps = TPSSpatialTransformer(self.size_lr, align_corners=stn_align_corners)
             self.stn_head = STNHead(self.in_channels, height=stn_height)

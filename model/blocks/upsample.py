@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks.activation import Mish
 from model.blocks.attention import PixelAdapter
 
 
@@ -13,7 +14,7 @@ class UpsampleBlock(nn.Module):
         super().__init__()
         self.scale = scale
         self.conv = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
-        self.prelu = nn.PReLU() if prelu else nn.Mish()
+        self.prelu = nn.PReLU() if prelu else Mish()
         self.pam = PixelAdapter(channels) if pam else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

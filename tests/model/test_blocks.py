@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from model.blocks.activation import AT_ONCE, Mish, mish
 from model.blocks.attention import LocalAttention, PixelAdapter
-from model.blocks.convolution import WeightNormConv2d, dilated_depthwise
+from model.blocks.convolution import PictureConv2d, WeightNormConv2d, dilated_depthwise
+from model.blocks.gru import GruBlock
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.wave import PATM
 
@@ -136,3 +138,79 @@ def test_the_rectifier_starts_on_straight_lines():
     torch.testing.assert_close(points[0], points[1])
     torch.testing.assert_close(points[0, :, 1], torch.tensor([0.01] * 10 + [0.99] * 10))
     torch.testing.assert_close(points[0, :10, 0], torch.linspace(0.01, 0.99, 10))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_mish_is_that_of_pytorch(grad):
+    x = torch.cat([torch.linspace(-120, 120, 4001), torch.tensor([0.0, -0.0, 3e38, 1e-30])]).requires_grad_(grad)
+    theirs = x.detach().double().requires_grad_(grad)
+    torch.testing.assert_close(mish(x).double(), F.mish(theirs), rtol=1e-6, atol=1e-7)
+    if grad:
+        mish(x).sum().backward()
+        F.mish(theirs).sum().backward()
+        torch.testing.assert_close(x.grad.double(), theirs.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_mish_by_hand():
+    # tanh(log(1 + e^0)) = tanh(log 2) = (2 - 1/2) / (2 + 1/2) = 0.6, times x = 0; x = log 2: tanh(log 3) = 0.8
+    assert mish(torch.tensor([0.0, math.log(2)])).tolist() == pytest.approx([0.0, 0.8 * math.log(2)])
+    assert Mish()(torch.tensor([math.nan])).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_mish_takes_any_layout_and_any_size(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(3, AT_ONCE // 64, 5, 64).to(dtype)
+    for images in (
+        x,
+        x.contiguous(memory_format=torch.channels_last),
+        x.transpose(1, 2),
+        x[:, ::2],
+        x[:1].expand(3, -1, -1, -1),
+    ):
+        expected = F.mish(images.double()).to(dtype)
+        torch.testing.assert_close(mish(images), expected)
+    assert mish(x.contiguous(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
+    assert mish(torch.empty(0, 4)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_picture_convolution_is_a_convolution(bias):
+    torch.manual_seed(0)
+    ours = PictureConv2d(6, 4, 9, padding=4, bias=bias)
+    theirs = nn.Conv2d(6, 4, 9, padding=4, bias=bias)
+    theirs.load_state_dict(ours.state_dict())
+    for shape in ((2, 6, 5, 7), (1, 6, 12, 30)):
+        x = torch.randn(shape, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        out, expected = ours(x), theirs(y)
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
+        weights = torch.randn_like(out)
+        (out * weights).sum().backward()
+        (expected * weights).sum().backward()
+        torch.testing.assert_close(x.grad, y.grad, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gru_block_reads_columns_as_rows_of_the_transposed_map(bias):
+    torch.manual_seed(0)
+    block, x = GruBlock(4, 4, pointwise=bias), torch.randn(2, 4, 3, 5)
+    rows = torch.stack(
+        [block.gru(block.conv1(x)[0].permute(1, 2, 0))[0], block.gru(block.conv1(x)[1].permute(1, 2, 0))[0]]
+    )
+    torch.testing.assert_close(block(x), rows.permute(0, 3, 1, 2))
+    torch.testing.assert_close(block(x, columns=True), block(x.transpose(2, 3)).transpose(2, 3))
+    assert not torch.allclose(block(x, columns=True), block(x))
+
+
+def test_a_gru_under_autocast_computes_in_float32_and_keeps_the_precision_of_its_input():
+    torch.manual_seed(0)
+    block = GruBlock(4, 4, pointwise=False)
+    x = torch.randn(2, 4, 3, 5).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(
+            block(x), block._read(x.permute(0, 2, 3, 1).flatten(0, 1)).unflatten(0, (2, 3)).permute(0, 3, 1, 2)
+        )
+        assert block(x).dtype == torch.bfloat16
+    assert torch.equal(block(x.float()).bfloat16(), torch.autocast("cpu", dtype=torch.bfloat16)(block)(x))
