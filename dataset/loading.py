@@ -169,6 +169,11 @@ class WordPairs(Dataset):
         self.cache, self.threads = cache and stream is None, 1 if self.renders else max(1, threads)
         self.selection = np.arange(self.offsets[-1]) if selection is None else np.asarray(selection, dtype=np.int64)
         self._samples: list[Sample | Skipped | None] = [None] * len(self.selection) if self.cache else []
+        # One array for all pictures of a kind: kept one by one, between the batches made of them, they leave holes in
+        # memory five times their size. What is never written takes no room.
+        kept = (len(self._samples), 4 if mask else 3)
+        self._hr = np.empty((*kept, height, width), np.uint8)
+        self._lr = np.empty((*kept, height // scale, width // scale), np.uint8)
 
     def __len__(self) -> int:
         return len(self.selection) + self.endless
@@ -243,8 +248,14 @@ class WordPairs(Dataset):
         else:
             fresh = [self.read(index) for index in missing]
         for index, sample in zip(missing, fresh, strict=True):
-            self._samples[index] = sample
+            self._samples[index] = self._kept(index, sample)
         return [kept for index in indices if (kept := self._samples[index]) is not None]
+
+    def _kept(self, index: int, sample: Sample | Skipped) -> Sample | Skipped:
+        if isinstance(sample, Skipped):
+            return sample
+        self._hr[index], self._lr[index] = sample.hr, sample.lr
+        return replace(sample, hr=self._hr[index], lr=self._lr[index])
 
     def longest_label(self) -> int:
         """Letters and digits of the longest filtered label."""

@@ -5,12 +5,13 @@ Differentiable, so `1 - ssim` can be trained; the metrics of an evaluation are t
 Paper: Image Quality Assessment: From Error Visibility to Structural Similarity, TIP 2004,
 https://doi.org/10.1109/TIP.2003.819861
 Source: the numbers are those of https://github.com/WenjiaWang0312/TextZoom: zero padding,
-no clamp of the super-resolved image. Differences: one value per image; the window is applied as two 1-D filters.
+no clamp of the super-resolved image. Differences: one value per image; the window is applied along both axes in turn.
 """
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from loss.image import RGB, check_same_shape
 
@@ -28,13 +29,22 @@ def gaussian_window(size: int = WINDOW, sigma: float = SIGMA) -> Tensor:
 
 
 def _smoothed(moments: Tensor) -> Tensor:
-    """(..., H, W) with three leading axes -> the same, averaged under the window at every pixel."""
-    window = gaussian_window().to(moments.device)
-    # One plane per sample: a plain convolution is faster than a grouped one.
-    planes = moments.flatten(0, 2).unsqueeze(1)
-    planes = F.conv2d(planes, window.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))
-    planes = F.conv2d(planes, window.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
-    return planes.view(moments.shape)
+    """(..., H, W) -> the same, averaged under the window at every pixel, with zeros outside.
+
+    Products with banded matrices: convolutions of single planes are ten times slower on a CPU.
+    """
+    height, width = moments.shape[-2:]
+    return _window_matrix(height, moments.device) @ (moments @ _window_matrix(width, moments.device))
+
+
+@lru_cache(maxsize=32)
+def _window_matrix(size: int, device: torch.device) -> Tensor:
+    """(size, size) float32, symmetric: each row holds the window around its place."""
+    with torch.inference_mode(False):  # what is made there could not be trained with
+        far = WINDOW // 2
+        distance = torch.arange(size)[:, None] - torch.arange(size)
+        weights = gaussian_window()[(distance + far).clamp(0, WINDOW - 1)]
+        return torch.where(distance.abs() <= far, weights, 0.0).to(device)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
