@@ -21,7 +21,7 @@ def turned(images: Tensor, arcs: Tensor, offsets: Tensor) -> Tensor:
     Returns:
         (N, C, H, W) of the type of `images`; gradients flow through.
     """
-    arcs, offsets = arcs.to(images), offsets.to(images)
+    arcs, offsets = arcs.to(images, non_blocking=True), offsets.to(images, non_blocking=True)
     aspect = images.shape[2] / images.shape[3] + SPREAD * (2 * offsets - 1)
     cosine, sine, zero = arcs.cos(), arcs.sin(), torch.zeros_like(arcs)
     rows = [torch.stack([cosine, sine * aspect, zero], dim=1), torch.stack([-sine / aspect, cosine, zero], dim=1)]

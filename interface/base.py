@@ -13,12 +13,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from interface.checkpoint import load_checkpoint, save_checkpoint
+from interface.compiling import compile_networks
 from interface.config import Settings, changed_options, plain
 from interface.data import cache_folder, loader_spec
 from interface.evaluation import Evaluator
 from interface.inference import lower_weights
+from interface.late_checks import LateChecks
 from interface.logger import RunLog, log_to_file, setup_logging
-from interface.optim import build_optimizer, learning_rate, release_learning_rate, step_learning_rate
+from interface.optim import build_optimizer, learning_rate, lr_factor, release_learning_rate, step_learning_rate
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
 from interface.resume import BEST, Resume, open_resume
@@ -93,6 +95,8 @@ class TextBase:
         self.best: dict[str, Any] | None = None
         self.folder: Path | None = None
         self.run_log = RunLog(None, None)
+        self.checks = LateChecks(self.device)
+        self._stop_noted = False
         self.at_end = contextlib.ExitStack()  # what is to be closed when the work is done, or has failed
 
     def build_system(self, *, training: bool) -> None:
@@ -108,6 +112,8 @@ class TextBase:
         self.system.to(self.device)
         # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
         self.system.to(memory_format=torch.channels_last)
+        if self.config.TRAIN.compile:
+            compile_networks([part for parts in self.system.published_parts().values() for part in parts])
         self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
 
     def build_trained_system(self) -> None:
@@ -160,13 +166,15 @@ class TextBase:
     def learning_rate(self, total: int, samples: int, steps_per_epoch: int) -> float:
         """The rate of the next step."""
         train = self.config.TRAIN
+        images = train.batch_size * train.accumulate * self.world_size
+        peak = train.lr * lr_factor(images, scaling=train.lr_scaling, reference=train.lr_images)
         if train.schedule == "rtsrn_release":
-            return release_learning_rate(self.step, peak=train.lr, samples=samples, steps_per_epoch=steps_per_epoch)
+            return release_learning_rate(self.step, peak=peak, samples=samples, steps_per_epoch=steps_per_epoch)
         if train.schedule == "step":
             period = train.step_epochs * steps_per_epoch
-            return step_learning_rate(self.step, peak=train.lr, period=period, factor=train.step_factor)
+            return step_learning_rate(self.step, peak=peak, period=period, factor=train.step_factor)
         warmup = round(train.warmup * total)
-        return learning_rate(self.step, schedule=train.schedule, peak=train.lr, warmup=warmup, total=total)
+        return learning_rate(self.step, schedule=train.schedule, peak=peak, warmup=warmup, total=total)
 
     def claim_folder(self) -> None:
         """Choose and create the run folder, and write the configuration and the log there.
@@ -188,8 +196,12 @@ class TextBase:
         """Whether any process got a signal; all of them agree on the step."""
         if self.world_size == 1:
             return bool(self.signals.received)
-        flag = torch.tensor([float(bool(self.signals.received))], device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum").item())
+        flag = torch.tensor([float(bool(self.signals.received))]).to(self.device, non_blocking=True)
+        self.checks.ask(self.accelerator.reduce(flag, "sum")[0] == 0, self._note_stop)
+        return self._stop_noted
+
+    def _note_stop(self) -> None:
+        self._stop_noted = True
 
     def shared(self, value: Any) -> Any:
         """The first process's `value`, in every process."""

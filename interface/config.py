@@ -593,8 +593,14 @@ FREE = tuple(
 
 
 def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`key old -> new` for the options that make a continued run compute something else."""
-    before = dict(flatten(old))
+    """`key old -> new` for the options that make a continued run compute something else.
+
+    Options that there were not yet count as if they had had the values that they have by default.
+    """
+    before = {
+        **dict(flatten(read_yaml(schema_path(find_interface(["--arch", str(new["arch"])]))))),
+        **dict(flatten(old)),
+    }
     same = {"memory", "disk"}  # where targets are kept; what is kept is the same
     return [
         f"{key} {before.get(key)!r} -> {value!r}"

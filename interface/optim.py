@@ -27,6 +27,24 @@ def build_optimizer(
     return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, 0.999))
 
 
+def lr_factor(images: int, *, scaling: str, reference: int) -> float:
+    """What the learning rate is multiplied by where a step sees another number of images than it was chosen for.
+
+    Args:
+        images: of a step, in all processes and accumulated batches.
+        scaling: "none": 1; "linear": images / reference (https://arxiv.org/abs/1706.02677, for SGD); "sqrt": the root
+            of that (https://arxiv.org/abs/2205.10287, for Adam).
+        reference: images of a step for which the rate was chosen.
+
+    Raises:
+        ValueError: unknown scaling.
+    """
+    powers = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
+    if scaling not in powers:
+        raise ValueError(f"unknown scaling of the learning rate {scaling!r}; known: {', '.join(powers)}")
+    return float((images / reference) ** powers[scaling])
+
+
 def learning_rate(step: int, *, schedule: str, peak: float, warmup: int, total: int) -> float:
     """Learning rate of step `step` (0-based) of `total`.
 

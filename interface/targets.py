@@ -98,7 +98,7 @@ class TargetCache(Targets):
             numbers = indices.numpy()
             for row in np.flatnonzero(~shelf.known[numbers]).tolist():
                 shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
-            return torch.from_numpy(shelf.values[numbers]).to(shelf.device, torch.float32)
+            return torch.from_numpy(shelf.values[numbers]).to(shelf.device, torch.float32, non_blocking=True)
 
     def sync(self) -> None:
         """Bring what is new to disk."""

@@ -180,35 +180,49 @@ class Training(TextBase):
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(self.engine):
                     losses = self.engine(self.prepare(batch, number), phase)
                     total = torch.stack(list(losses.values())).sum()
-                    self._refuse_non_finite(total, losses, batch, phase)
+                    self._check_loss(total, losses, batch, phase)
                     self.accelerator.backward(total / len(batches))
                 self.meter.add({f"{phase}/{name}": value.detach() / len(batches) for name, value in losses.items()})
             self.accelerator.unscale_gradients(optimizer)
-            self._refuse_non_finite_gradient(batches, phase)
+            self._check_gradient(batches, phase)
             self.meter.add({f"{phase}/{GRAD_NORM}": self._clip(phase)})
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.checks.next_step()
 
-    def _refuse_non_finite(self, total: Tensor, losses: dict[str, Tensor], batch: Batch, phase: str) -> None:
-        if torch.isfinite(total):
-            return
-        terms = pairs({name: value.item() for name, value in losses.items()})
-        raise self._breakdown(f"phase {phase}: the loss is {total.item()}; terms: {terms}", [batch])
+    def save(self, name: str) -> None:
+        """As `TextBase.save`, of a run whose numbers are all finite."""
+        self.checks.finish()
+        super().save(name)
 
-    def _refuse_non_finite_gradient(self, batches: list[Batch], phase: str) -> None:
-        """One step with such a gradient would spoil the weights, and the next checkpoint with them."""
+    def _check_loss(self, total: Tensor, losses: dict[str, Tensor], batch: Batch, phase: str) -> None:
+        step, kept = self.step, {name: value.detach() for name, value in losses.items()}
+
+        def refuse() -> None:
+            terms = pairs({name: value.item() for name, value in kept.items()})
+            raise self._breakdown(step, f"phase {phase}: the loss is {total.item()}; terms: {terms}", [batch])
+
+        self.checks.ask(torch.isfinite(total.detach()), refuse)
+
+    def _check_gradient(self, batches: list[Batch], phase: str) -> None:
+        """A step with a gradient that is not finite spoils the weights; no checkpoint may hold them."""
         if self.accelerator.scaler is not None:  # fp16: the scaler leaves such a step out and lowers its factor
             return
         gradients = [parameter.grad for parameter in self.system.params(phase) if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
-            raise self._breakdown(f"phase {phase}: the loss is finite, but the norm of its gradient is {norm}", batches)
+        step = self.step
 
-    def _breakdown(self, what: str, batches: list[Batch]) -> FloatingPointError:
+        def refuse() -> None:
+            what = f"phase {phase}: the loss is finite, but the norm of its gradient is {norm}"
+            raise self._breakdown(step, what, batches)
+
+        self.checks.ask(torch.isfinite(norm), refuse)
+
+    def _breakdown(self, step: int, what: str, batches: list[Batch]) -> FloatingPointError:
         names = "; ".join(self.loader.pairs.name_of(index) for batch in batches for index in batch.indices.tolist())
         return FloatingPointError(
-            f"step {self.step}, {what}. {self.folder}/{LAST} is unharmed and can be resumed. Samples of this step, "
+            f"step {step}, {what}. {self.folder}/{LAST} is unharmed and can be resumed. Samples of this step, "
             f"numbered as in the LMDB keys: {names}"
         )
 
@@ -240,6 +254,7 @@ class Training(TextBase):
     def validate(self) -> None:
         """Evaluate on the validation sets and keep the best weights in `best.pth`."""
         started = time.perf_counter()
+        self.checks.finish()
         self.share_buffers()
         numbers, score = self.judge()
         score = self.shared(list(score))

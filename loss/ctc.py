@@ -56,7 +56,7 @@ def ctc_loss(
     log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
     columns = torch.full_like(lengths, logits.shape[1])
     if form == "published":
-        targets = targets.to(logits.device)
+        targets = targets.to(logits.device, non_blocking=True)
         loss = F.ctc_loss(log_probabilities, targets, columns, lengths, blank=BLANK, reduction="mean")
         return loss if valid is None else loss * valid.to(loss).mean()
     if form != "clean":
@@ -64,9 +64,9 @@ def ctc_loss(
     targets, lengths = _without_blanks(targets, lengths)
     if not len(targets):
         return logits.float().sum() * 0.0  # keeps the graph: every rank of a distributed run must see a gradient
-    targets = targets.to(logits.device)
+    targets = targets.to(logits.device, non_blocking=True)
     per_sample = F.ctc_loss(
         log_probabilities, targets, columns, lengths, blank=BLANK, reduction="none", zero_infinity=True
     )
-    lengths = lengths.to(logits.device)
+    lengths = lengths.to(logits.device, non_blocking=True)
     return torch.where(lengths > 0, per_sample / lengths.clamp_min(1), 0.0).mean()

@@ -49,6 +49,6 @@ def position_loss(text: Tensor, labels: Sequence[str], *, order: str = "letters"
     """
     if len(labels) != len(text):
         raise ValueError(f"{len(labels)} labels for {len(text)} images; give one label per image")
-    targets = encode_positions(labels, order).to(text.device)
+    targets = encode_positions(labels, order).to(text.device, non_blocking=True)
     padded = F.pad(text.float(), (0, 0, 0, COLUMNS - text.shape[1]))
     return F.cross_entropy(padded.softmax(2).flatten(0, 1), targets.flatten())

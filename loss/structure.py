@@ -25,7 +25,8 @@ def _sobel(images: Tensor) -> tuple[Tensor, Tensor]:
     depth-wise convolutions round as the published code does; differences of slices, or one convolution for both, don't.
     """
     planes = images.shape[1]
-    kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]], device=images.device)
+    kernel = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]])
+    kernel = kernel.to(images.device, non_blocking=True)
     padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
     across = F.conv2d(padded, kernel.expand(planes, 1, 3, 3), groups=planes)
     down = F.conv2d(padded, kernel.T.expand(planes, 1, 3, 3), groups=planes)

@@ -1,6 +1,7 @@
 """The contract of a recipe, and the image losses that all of them share."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,11 +163,13 @@ class ImageLosses(nn.Module):
         if self.text_focus is not None:
             # A kept value must serve in any batch, so it has rows for the longest label of all.
             text, padded = encode_labels(batch.labels), encode_labels(batch.labels, targets.longest + 1)
-            seen["attention"] = _looked("attention", self.text_focus, batch, targets, (text, padded))
+            seen["attention"] = self._looked("attention", self.text_focus, batch, targets, (text, padded))
             seen["text"] = text.to(batch.images_hr.device)
         if self.stroke_focus is not None:
             text, padded = encode_strokes(batch.labels), encode_strokes(batch.labels, targets.longest_strokes + 1)
-            seen["stroke_attention"] = _looked("stroke_attention", self.stroke_focus, batch, targets, (text, padded))
+            seen["stroke_attention"] = self._looked(
+                "stroke_attention", self.stroke_focus, batch, targets, (text, padded)
+            )
             seen["strokes"] = text.to(batch.images_hr.device)
         return Sharp(batch.images_hr, **seen)
 
@@ -185,24 +188,31 @@ class ImageLosses(nn.Module):
                 losses["ssim"] = 1 - ssim(sr, hr).mean()
             if self.config.lca:
                 losses["lca"] = local_contour_loss(sr, hr, published=not self.config.lca_gradient)
-        if self.text_focus is not None and sharp.text is not None:
-            losses |= self.text_focus(sr, None, sharp.text, attention_hr=sharp.attention)
-        if self.stroke_focus is not None and sharp.strokes is not None:
-            terms = self.stroke_focus(sr, None, sharp.strokes, attention_hr=sharp.stroke_attention)
-            losses["stroke"] = terms["attention"]
+        with self._precision(sr):
+            if self.text_focus is not None and sharp.text is not None:
+                losses |= self.text_focus(sr, None, sharp.text, attention_hr=sharp.attention)
+            if self.stroke_focus is not None and sharp.strokes is not None:
+                terms = self.stroke_focus(sr, None, sharp.strokes, attention_hr=sharp.stroke_attention)
+                losses["stroke"] = terms["attention"]
         return losses
 
+    def _precision(self, images: Tensor) -> AbstractContextManager[None]:
+        """The arithmetic of the recognisers."""
+        if self.config.precision == "same":
+            return nullcontext()
+        return torch.autocast(images.device.type, dtype=torch.bfloat16)
 
-def _looked(
-    name: str, focus: TextFocus, batch: Batch, targets: Targets, labels: tuple[FocusTargets, FocusTargets]
-) -> Tensor:
-    """(N, heads, T, P) where the recogniser of a loss looks in HR, for `labels` as they are and padded to be kept."""
-    text, padded = labels
+    def _looked(
+        self, name: str, focus: TextFocus, batch: Batch, targets: Targets, labels: tuple[FocusTargets, FocusTargets]
+    ) -> Tensor:
+        """(N, heads, T, P) where a loss's recogniser looks in HR, for `labels` as they are and padded to be kept."""
+        text, padded = labels
 
-    def attention(rows: slice) -> Tensor:
-        return focus.attention_targets(batch.images_hr[rows], (text if rows == slice(None) else padded)[rows])
+        def attention(rows: slice) -> Tensor:
+            with self._precision(batch.images_hr):
+                return focus.attention_targets(batch.images_hr[rows], (text if rows == slice(None) else padded)[rows])
 
-    return targets.get(name, focus.recognizer, batch.indices, attention)
+        return targets.get(name, focus.recognizer, batch.indices, attention)
 
 
 def build_image_losses(config: EasyDict, *, training: bool) -> ImageLosses:

@@ -223,7 +223,9 @@ class AttentionRecognizer(RecognizerSystem):
 
     def cross_entropy(self, logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
         """Of (N, L, K) logits against (N, L) ids, of which (N,) count; 0 if none does."""
-        total = sequence_cross_entropy(logits.float(), targets, lengths.to(targets.device), normalize="none")
+        total = sequence_cross_entropy(
+            logits.float(), targets, lengths.to(targets.device, non_blocking=True), normalize="none"
+        )
         counted = lengths if self.per == "symbol" else lengths > 0
         return total / max(1, int(counted.sum()))
 
@@ -231,7 +233,7 @@ class AttentionRecognizer(RecognizerSystem):
         """The cross entropy, over the words that can be learned."""
         x = self.prepared(batch)
         ids, lengths = self.spelled(batch.labels)
-        targets = self.padded(ids).to(x.device)
+        targets = self.padded(ids).to(x.device, non_blocking=True)
         return {"cross_entropy": self.cross_entropy(self.network.predict(x, targets), targets, lengths)}
 
 
@@ -256,7 +258,7 @@ class BothDirections(AttentionRecognizer):
         """The cross entropy of each direction, over the words that can be learned."""
         x = self.prepared(batch)
         ids, lengths = self.spelled(batch.labels)
-        targets = [self.padded(texts).to(x.device) for texts in (ids, [text[::-1] for text in ids])]
+        targets = [self.padded(texts).to(x.device, non_blocking=True) for texts in (ids, [text[::-1] for text in ids])]
         found = self.network.predict(x, *targets)
         losses = map(self.cross_entropy, found, targets, [lengths] * 2)
         return {name: weight * loss for (name, weight), loss in zip(self.weights.items(), losses, strict=True)}

@@ -6,7 +6,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from interface.optim import build_optimizer, learning_rate, release_learning_rate, step_learning_rate
+from interface.optim import build_optimizer, learning_rate, lr_factor, release_learning_rate, step_learning_rate
 
 
 def cosine(step, *, warmup=10, total=110, peak=2.0):
@@ -98,3 +98,16 @@ def test_optimizers():
     sgd = build_optimizer(parameters, EasyDict(optimizer="SGD", lr=0.2, beta1=0.4))
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["lr"], sgd.defaults["momentum"]) == (0.2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("images", "scaling", "factor"),
+    [(48, "linear", 1), (192, "none", 1), (192, "linear", 4), (192, "sqrt", 2), (12, "sqrt", 0.5)],
+)
+def test_the_rate_grows_with_the_images_of_a_step(images, scaling, factor):
+    assert lr_factor(images, scaling=scaling, reference=48) == pytest.approx(factor)
+
+
+def test_an_unknown_scaling_is_refused():
+    with pytest.raises(ValueError, match=r"'cubic'; known: none, linear, sqrt"):
+        lr_factor(48, scaling="cubic", reference=48)

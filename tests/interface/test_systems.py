@@ -139,6 +139,29 @@ def test_text_focus_adds_its_terms(batch, tmp_path, caplog):
     build_system(settings.config, training=False)  # a test does not need the recogniser of a loss
 
 
+def test_the_recognisers_of_losses_may_compute_in_bf16_alone(batch, tmp_path):
+    torch.manual_seed(1)
+    torch.save(FocusTransformer().state_dict(), tmp_path / "transformer.pth")
+    full: Any = light("--text_focus", "--text_focus_pretrained", tmp_path / "transformer.pth")
+    half: Any = light(
+        "--text_focus", "--text_focus_pretrained", tmp_path / "transformer.pth", "--loss_precision", "bf16"
+    )
+    precisions: list[torch.dtype] = []
+    half.losses.text_focus.recognizer.encoder.register_forward_hook(lambda _, __, out: precisions.append(out.dtype))
+    losses = []
+    for system in (full, half):
+        torch.manual_seed(2)
+        losses.append(system.train()(batch))
+        sum(losses[-1].values()).backward()
+    assert precisions == [torch.bfloat16, torch.bfloat16]  # HR and SR
+    assert losses[0]["mse"] == losses[1]["mse"]
+    for name in ("attention", "recognition"):
+        assert losses[0][name] != losses[1][name]
+        assert_close(losses[1][name], losses[0][name], rtol=0.05, atol=0)
+    one, other = (torch.cat([p.grad.flatten() for p in system.networks.parameters()]) for system in (full, half))
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
+
+
 def test_the_confusion_table_must_be_one(tmp_path):
     settings = load_settings([*LIGHT, "--text_focus"])
     torch.save(FocusTransformer().state_dict(), tmp_path / "transformer.pth")

@@ -1,3 +1,4 @@
+import functools
 import json
 import logging
 import os
@@ -9,9 +10,12 @@ import pytest
 import torch
 import yaml
 
+from interface import base
 from interface.checkpoint import load_checkpoint
-from interface.config import flatten, load_settings
+from interface.compiling import compile_networks
+from interface.config import changed_options, flatten, load_settings, plain
 from interface.data import training_data
+from interface.late_checks import LateChecks
 from interface.run_folder import free_folder
 from interface.state import StopSignals, restore_rng, rng_state, seed_everything
 from interface.super_resolution import TextSR
@@ -144,6 +148,27 @@ def test_other_options_than_saved_are_named(tiny, tmp_path, caplog):
     assert made.step == 3
 
 
+def test_an_option_that_there_was_not_yet_had_the_value_that_it_has_by_default():
+    new = load_settings(["--arch", "tsrn", "--seed", "3"]).config
+    old = plain(new)
+    del old["TRAIN"]["lr_scaling"], old["TRAIN"]["seed"]
+    assert changed_options(old, new) == ["TRAIN.seed 0 -> 3"]
+
+
+def test_the_rate_follows_the_images_of_a_step(tiny):
+    made = task([*tiny, "--lr_scaling", "sqrt", "--accumulate", "6"])  # 12 pictures a step instead of 48
+    assert made.learning_rate(1, 48, 8) == pytest.approx(0.5 * made.config.TRAIN.lr)
+
+
+def test_compiled_networks_learn_the_same_and_have_the_same_keys(tiny, monkeypatch):
+    monkeypatch.setattr(base, "compile_networks", functools.partial(compile_networks, backend="eager"))
+    plain, translated = (run([*tiny, "--steps", "3", "--vis_dir", name, *more]) for name, more in
+                         (("plain", []), ("compiled", ["--compile"])))  # fmt: skip
+    assert translated.system.network._compiled_call_impl is not None
+    assert plain.system.network._compiled_call_impl is None
+    assert_identical(state_of(plain.folder), state_of(translated.folder))
+
+
 def test_a_finished_run_can_be_resumed_and_lengthened(tiny, tmp_path):
     folder = run([*tiny, "--steps", "2", "--vis_dir", "a"]).folder
     before = state_of(folder)
@@ -204,6 +229,12 @@ def poison(monkeypatch, step):
     monkeypatch.setattr(TextSR, "train_step", train_step)
 
 
+@pytest.fixture(params=[False, True], ids=["at once", "late, as on a GPU"])
+def late(request, monkeypatch):
+    monkeypatch.setattr(base, "LateChecks", functools.partial(LateChecks, late=request.param))
+
+
+@pytest.mark.usefixtures("late")
 def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tiny, tmp_path, monkeypatch, caplog):
     whole = run([*tiny, "--steps", "6", "--vis_dir", "whole", "--gradient"])
     with monkeypatch.context() as patch:
@@ -221,6 +252,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tiny, 
     assert_identical(state_of(whole.folder), state_of(folder))
 
 
+@pytest.mark.usefixtures("late")
 def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tiny, tmp_path, monkeypatch):
     """The loss of a step can be finite and its gradient not, as that of a square root at 0."""
     from interface.systems.plain import Plain
