@@ -210,7 +210,7 @@ def watch(system: Clues, clock: Clock) -> None:
 def training_sides(config: EasyDict, args: argparse.Namespace, folder: Path) -> list[Side]:
     """The straightforward way, and ours: with nothing kept yet, with everything kept, and with one student pass."""
     device = torch.device(args.device)
-    spec: LoaderSpec = loader_spec(config, rank=0, world_size=1, pin_memory=False)
+    spec: LoaderSpec = loader_spec(config, rank=0, world_size=1)
     kept, fresh = spec.pairs([folder]), replace(spec, cache=False).pairs([folder])
     sides = []
     for name, passes, epoch in (

@@ -31,6 +31,7 @@ from dataset.transforms import resize_planes
 
 log = logging.getLogger(__name__)
 
+DEVICE_SHARE = 0.25  # of the free memory of a device, the most that pictures take there
 LOOKED_AT = 10_000  # rendered words whose labels are looked at before they are trained on
 
 
@@ -257,6 +258,15 @@ class WordPairs(Dataset):
         self._hr[index], self._lr[index] = sample.hr, sample.lr
         return replace(sample, hr=self._hr[index], lr=self._lr[index])
 
+    @property
+    def complete(self) -> bool:
+        """Whether all samples have been read and are kept."""
+        return self.cache and all(sample is not None for sample in self._samples)
+
+    def planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The kept pictures, uint8 (samples, C, H, W): HR and LR."""
+        return self._hr, self._lr
+
     def longest_label(self) -> int:
         """Letters and digits of the longest filtered label."""
         return max(len(canonical(label)) for label in self.labels())
@@ -306,10 +316,27 @@ class PairLoader:
         batches: which samples make which batch; `batches.seek(epoch, start)` chooses where the next iteration begins.
         skipped: {sample number: reason} of all unreadable samples met so far, in this process.
         drawn: batches taken in the current iteration, those without a readable sample included.
+
+    Args:
+        pairs: the samples.
+        batches: as above.
+        workers: loader processes where there are some.
+        pin_memory: batches lie in page-locked memory.
+        device: a device to which all pictures are moved once they have been read, if they fit into a part of its
+            memory; batches are then made there. None: the host makes them.
     """
 
-    def __init__(self, pairs: WordPairs, batches: Any, *, workers: int, pin_memory: bool = False) -> None:
-        self.pairs, self.batches = pairs, batches
+    def __init__(
+        self,
+        pairs: WordPairs,
+        batches: Any,
+        *,
+        workers: int,
+        pin_memory: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        self.pairs, self.batches, self._device = pairs, batches, device
+        self._resident: tuple[Tensor, Tensor] | None = None
         self.skipped: dict[int, str] = {}
         self.drawn = 0
         processes = 0 if pairs.cache and not pairs.renders else workers
@@ -342,7 +369,7 @@ class PairLoader:
             # Loader processes are about to be forked; OpenCV's threads must be gone by then, as none of them would
             # come along. They are not missed here, and there the processes share the cores already.
             cv2.setNumThreads(1)
-        for batch in self._loader:
+        for batch in self._loader if not self._moved() else map(self._gathered, self.batches):
             self.drawn += 1
             for bad in batch.skipped:
                 if bad.index not in self.skipped:
@@ -357,6 +384,35 @@ class PairLoader:
                     raise DataError(
                         f"all {len(batch.skipped)} samples of a batch are unreadable: {batch.skipped[0].reason}"
                     )
+
+    def _moved(self) -> bool:
+        """Whether the pictures are on the device, where they are brought when all have been read."""
+        if self._device is None or not self.pairs.complete:
+            return False
+        if self._resident is None:
+            planes = self.pairs.planes()
+            if sum(plane.nbytes for plane in planes) > DEVICE_SHARE * free_memory(self._device):
+                self._device = None
+                return False
+            high, low = (torch.from_numpy(plane).to(self._device) for plane in planes)
+            self._resident = (high, low)
+        return True
+
+    def _gathered(self, numbers: list[int]) -> Batch:
+        """As `collate` makes it, on the device."""
+        assert self._resident is not None
+        samples = self.pairs.__getitems__(numbers)
+        good = [sample for sample in samples if isinstance(sample, Sample)]
+        rows = torch.tensor([sample.index for sample in good], dtype=torch.long)  # in the order of all that are kept
+        there = rows.to(self._resident[0].device, non_blocking=True)
+        high, low = (planes[there].to(torch.float32) / 255 for planes in self._resident)
+        skipped = tuple(sample for sample in samples if isinstance(sample, Skipped))
+        return Batch(high, low, [sample.label for sample in good], rows, skipped)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes of a device that nobody uses; no limit for one that is not a GPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
 @dataclass(frozen=True)
@@ -396,6 +452,7 @@ class LoaderSpec:
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
+    device: torch.device | None = None
 
     def pairs(
         self,
@@ -452,7 +509,7 @@ def build_loader(pairs: WordPairs, spec: LoaderSpec, *, train: bool) -> PairLoad
             )
     else:
         batches = OrderedBatches(size=len(pairs), **shares)
-    return PairLoader(pairs, batches, workers=spec.workers, pin_memory=spec.pin_memory)
+    return PairLoader(pairs, batches, workers=spec.workers, pin_memory=spec.pin_memory, device=spec.device)
 
 
 def split_held_out(pairs: WordPairs, fraction: float) -> tuple[list[int], list[int]]:

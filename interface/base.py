@@ -86,9 +86,7 @@ class TextBase:
         for note in settings.notes:
             log.warning("%s", note)
         self.resume: Resume | None = open_resume(settings)
-        self.spec = loader_spec(
-            self.config, rank=self.rank, world_size=self.world_size, pin_memory=self.device.type == "cuda"
-        )
+        self.spec = loader_spec(self.config, rank=self.rank, world_size=self.world_size, device=self.device)
         seed_everything(train.seed)
         self.step = self.epoch = self.position = 0
         self.validated = -1  # the step of the last validation

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from easydict import EasyDict
 
 from dataset.loading import LoaderSpec, PairLoader, WordPairs, build_loader, split_held_out, split_names
@@ -10,10 +11,11 @@ from interface.evaluation import Split
 from interface.targets import TargetCache, Targets, memory_share
 from loss.stroke_focus import count_strokes
 
+CPU = torch.device("cpu")
 HELD_OUT, RENDERED = "held_out", "rendered"
 
 
-def loader_spec(config: EasyDict, *, rank: int, world_size: int, pin_memory: bool) -> LoaderSpec:
+def loader_spec(config: EasyDict, *, rank: int, world_size: int, device: torch.device = CPU) -> LoaderSpec:
     """How this run reads pictures."""
     train = config.TRAIN
     return LoaderSpec(
@@ -30,7 +32,8 @@ def loader_spec(config: EasyDict, *, rank: int, world_size: int, pin_memory: boo
         seed=train.seed,
         rank=rank,
         world_size=world_size,
-        pin_memory=pin_memory,
+        pin_memory=device.type == "cuda",
+        device=device if device.type == "cuda" and train.cache_on_device else None,
     )
 
 

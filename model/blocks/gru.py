@@ -28,5 +28,5 @@ class GruBlock(nn.Module):
         if sequences.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # The matrices are small: on a CPU each step costs more in bfloat16 than in float32, up to four times.
             with torch.autocast("cpu", enabled=False):
-                return self.gru(sequences.to(self.gru.weight_hh_l0.dtype))[0].to(sequences.dtype)
+                return self.gru(sequences.float())[0].to(sequences.dtype)
         return self.gru(sequences)[0]

@@ -177,6 +177,50 @@ def test_a_cached_data_set_is_decoded_once(tiny_pairs, monkeypatch, cache, worke
     assert len(calls) == 2 * 12 * (1 if cache else 3)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_batches_made_on_the_device_are_the_same_once_all_is_read(damaged, monkeypatch, train):
+    there = spec(batch_size=3, device=torch.device("cpu"))
+    hosts = build_loader(spec(batch_size=3).pairs([damaged]), spec(batch_size=3), train=train)
+    device = build_loader(there.pairs([damaged]), there, train=train)
+    gathered = []
+    original = device._gathered
+    monkeypatch.setattr(device, "_gathered", lambda numbers: gathered.append(numbers) or original(numbers))
+    device.pairs.__getitems__(range(8))
+    for epoch in range(2):
+        for loader in (hosts, device) if train else ():
+            loader.batches.seek(epoch, 0)
+        batches = list(zip(hosts, device, strict=True))
+        assert batches
+        assert all(equal(one, other) for one, other in batches)
+    assert len(gathered) == 2 * device.drawn
+    assert device.skipped == hosts.skipped
+    assert device.skipped
+
+
+def test_batches_are_made_by_the_host_until_all_is_read_and_where_it_does_not_fit(tiny_pairs, monkeypatch):
+    there = spec(device=torch.device("cpu"))
+    pairs = there.pairs([tiny_pairs])
+    loader = build_loader(pairs, there, train=False)
+    list(loader)
+    assert loader._resident is None
+    monkeypatch.setattr(loading, "free_memory", lambda device: 4 * sum(plane.nbytes for plane in pairs.planes()) - 4)
+    list(loader)
+    assert loader._resident is None
+    monkeypatch.undo()
+    fits = build_loader(pairs, there, train=False)
+    list(fits)
+    assert fits._resident is not None
+
+
+def test_kept_pictures_take_the_room_of_their_pixels(tiny_pairs):
+    pairs = spec().pairs([tiny_pairs])
+    samples = pairs.__getitems__(range(len(pairs)))
+    for sample, high, low in zip(samples, *pairs.planes(), strict=True):
+        assert np.shares_memory(sample.hr, high)
+        assert np.shares_memory(sample.lr, low)
+    assert sum(plane.nbytes for plane in pairs.planes()) == len(pairs) * 4 * (32 * 128 + 16 * 64)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_sample_asked_for_twice_in_a_batch_is_read_once(tiny_pairs, monkeypatch, threads):
     pairs = WordPairs([TextZoomLMDB(tiny_pairs)], threads=threads)

@@ -124,7 +124,7 @@ def test_kept_values_have_rows_for_the_label_with_most_strokes(tmp_path):
     )
     for terms, longest in {"mse,stroke": 8, "mse": 0}.items():
         config = load_settings(["--arch", "srcnn", "--loss", terms, "--train_data_dir", str(folder)]).config
-        spec = loader_spec(config, rank=0, world_size=1, pin_memory=False)
+        spec = loader_spec(config, rank=0, world_size=1)
         cache = target_cache(config, spec.pairs(config.TRAIN.train_data_dir), spec, processes=1)
         assert (cache.longest_strokes, cache.longest) == (longest, 0)
     assert count_strokes("E8-") == 8

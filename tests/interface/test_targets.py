@@ -189,7 +189,7 @@ def made(arguments, folder, *, processes=1):
     """The cache of a run, and its key."""
     arguments = [*LIGHT, "--text_focus", "--tpg_pretrained", "x", "--target_cache", "disk", *map(str, arguments)]
     config = load_settings([*map(str, arguments), "--ckpt_dir", str(folder)]).config
-    spec = loader_spec(config, rank=0, world_size=1, pin_memory=False)
+    spec = loader_spec(config, rank=0, world_size=1)
     pairs = spec.pairs(config.TRAIN.train_data_dir)
     return target_cache(config, pairs, spec, processes=processes)
 
