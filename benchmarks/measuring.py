@@ -183,5 +183,7 @@ def percent(share: float | None) -> str:
 
 
 def rows(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *cells)]
+    """Lines of a Markdown table; a column without any entry is left out."""
+    kept = [column for column in range(len(head)) if not cells or any(line[column] for line in cells)]
+    lines = [head, ["---"] * len(head), *cells]
+    return [f"| {' | '.join(line[column] for column in kept)} |" for line in lines]

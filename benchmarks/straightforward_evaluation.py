@@ -80,7 +80,7 @@ def super_resolve(system: Clues, lr: Tensor, hr: Tensor, clock: Clock) -> Tensor
 def batch_psnr(sr: Tensor, hr: Tensor) -> float:
     """DB of the mean squared error of a batch, on RGB in 0 ... 255."""
     error = ((sr[:, :RGB] * 255 - hr[:, :RGB] * 255) ** 2).mean()
-    return float(20 * torch.log10(255.0 / error.sqrt()))
+    return (20 * torch.log10(255.0 / error.sqrt())).item()
 
 
 def batch_ssim(sr: Tensor, hr: Tensor) -> float:
@@ -96,4 +96,4 @@ def batch_ssim(sr: Tensor, hr: Tensor) -> float:
     square_a, square_b = smoothed(a * a) - mean_a**2, smoothed(b * b) - mean_b**2
     covariance = smoothed(a * b) - mean_a * mean_b
     above = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
-    return float((above / ((mean_a**2 + mean_b**2 + C1) * (square_a + square_b + C2))).mean())
+    return (above / ((mean_a**2 + mean_b**2 + C1) * (square_a + square_b + C2))).mean().item()

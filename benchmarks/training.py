@@ -218,9 +218,9 @@ def needed(config: EasyDict, pairs: WordPairs) -> dict[str, float]:
     return {"every step": 3 * sum(parts.values()) + 2 * through, "quiet": quiet, "kept": sum(looked.values())}
 
 
-def needed_by(way: Way, counts: dict[str, float], config: EasyDict) -> float:
+def needed_by(name: str, way: Way, counts: dict[str, float], config: EasyDict) -> float:
     """Operations for a picture that a way cannot do without."""
-    anew = not way.kept or bool(config.TRAIN.rotate_train)  # of turned pictures nothing can be kept
+    anew = name == OURS_FIRST or bool(config.TRAIN.rotate_train)  # of turned pictures nothing can be kept
     quiet = counts["quiet"] if way.passes == "published" else 0.0
     return counts["every step"] + quiet + (counts["kept"] if anew else 0.0)
 
@@ -279,7 +279,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "losses": {name: side.losses for name, side in sides.items()},
         "memory": {name: side.memory for name, side in sides.items()},
         "precision": {name: PRECISIONS[side.way.precision] for name, side in sides.items()},
-        "needed_flop": {name: needed_by(side.way, counts, config) for name, side in sides.items()},
+        "needed_flop": {name: needed_by(name, side.way, counts, config) for name, side in sides.items()},
         "largest_loss_difference": loss_difference([side.losses for side in sides.values() if exact(side.way)]),
     }
 
