@@ -193,6 +193,9 @@ def watch(system: System, clock: Clock) -> TimedTargets:
     parts += [(focus, "forward", "text focus, SR") for focus in (losses.text_focus, losses.stroke_focus) if focus]
     if isinstance(system, Clues):
         parts.append((system, "_quiet_reading", "quiet student"))
+    teacher: Any = getattr(system, "teacher", None)
+    if teacher is not None:  # of turned pictures nothing can be kept, so the targets are not asked
+        parts.append((teacher, "forward", "teacher"))
     for module, method, part in parts:
         if hasattr(module, method):
             setattr(module, method, clock.wrap(getattr(module, method), part, whole=part in LOOKED_AT))

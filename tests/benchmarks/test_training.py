@@ -77,6 +77,17 @@ def test_difference_of_losses_by_hand():
     assert loss_difference([[2.0]]) is None
 
 
+def test_what_a_teacher_needs_counts_once(small, tmp_path):
+    """Also where pictures are turned, and nothing can be kept."""
+    building.render(tmp_path / "words", 2)
+    counts = []
+    for options in ([], ["--rotate_train", "5"]):
+        config = building.training_config("tpgsr", ["--batch_size", "2", *options], tmp_path, "published")
+        counts.append(needed(config, LoaderSpec().pairs([tmp_path / "words"])))
+    assert counts[0]["kept"] == counts[1]["kept"] > 0
+    assert counts[0]["every step"] == counts[1]["every step"]
+
+
 @pytest.mark.parametrize("arch", ["srcnn", "tpgsr", "sgenet"])
 def test_other_networks_train_without_a_straightforward_side(arch, small, capsys):
     assert run.main(["train", "--arch", arch, "--against", "none", *SMALL]) == 0
