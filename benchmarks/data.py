@@ -20,9 +20,8 @@ from typing import Any
 import cv2
 import torch
 
-from benchmarks.measuring import timed
-from benchmarks.recognisers import number
-from benchmarks.training import render
+from benchmarks.building import render
+from benchmarks.measuring import number, timed
 from dataset.augment import augment, batch_generator
 from dataset.loading import Batch, LoaderSpec, PairLoader, build_loader
 from dataset.rendered import RenderedWords

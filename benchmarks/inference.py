@@ -1,7 +1,8 @@
-"""How long super-resolution takes, by the SR network alone, and what the straightforward way makes of it.
+"""How long super-resolution takes, and what the straightforward way makes of it.
 
-Evaluation mode, from LR pictures and two text clues to SR pictures; recognisers and the language model are left out.
-All sides run in turn in one process with the same random weights on the same random pictures, so quote their ratio.
+Two works: the SR network alone, from LR pictures and what it is guided by to SR pictures, and where a recogniser reads
+the LR pictures for that, the whole path from LR pictures. Evaluation mode, random weights, random pictures. All sides
+run in turn in one process with the same weights, so quote their ratio.
 """
 
 import argparse
@@ -14,88 +15,149 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import timed
-from benchmarks.recognisers import number
+from benchmarks import counting
+from benchmarks.building import SAMPLES, STRAIGHTFORWARD, guides_of, networks_of, ready_system
+from benchmarks.measuring import efficiency, in_turn, mebibytes, number, peak_memory, percent, rows, spread, state_bytes
 from benchmarks.straightforward import straighten
-from interface.config import load_settings
-from interface.systems.base import build_network
-from model.blocks.clue_guided import NUM_CLASSES, NUM_COLUMNS
+from interface.systems import System
 
-BLEND = 0.3  # of the pixel adapter, which does nothing in a fresh network
-SAMPLES = 16  # pictures whose statistics are those of the normalisations
 FIRST = "straightforward"
-SIDES = (FIRST, "ours", "ours, bf16")
+OURS, BF16 = "ours", "ours, bf16"
+ALONE, PATH = "SR network", "path"
+PRECISION = {FIRST: "float32", OURS: "float32", BF16: "bfloat16"}
+
+Way = Callable[[int], Tensor]
 
 
-def build(arch: str, pictures: Tensor, clues: list[Tensor]) -> nn.Module:
-    """A random network in evaluation mode, all of whose parts count: none of its layers is the identity."""
-    torch.manual_seed(0)
-    config = load_settings(["--arch", arch, "--mask", "--triple_clues", "--tpg_pretrained", "unused"]).config
-    network = build_network(config)
+def given_to(network: nn.Module, work: Callable[[], object]) -> tuple[Tensor, ...]:
+    """What a network is called with at first while something is done."""
+    seen: list[tuple[Any, ...]] = []
+    hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith(".gama"):
-                parameter.fill_(BLEND)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        network.train()(pictures[:SAMPLES], *(clue[:SAMPLES] for clue in clues))
-    return network.eval().requires_grad_(False)
+        work()
+    hook.remove()
+    return seen[0]
 
 
-def sides(arch: str, pictures: Tensor, clues: list[Tensor]) -> dict[str, Callable[[int], Tensor]]:
-    """The ways to super-resolve the first pictures, given their number."""
-    network = build(arch, pictures.cpu(), [clue.cpu() for clue in clues])
-    theirs = straighten(copy.deepcopy(network)).to(pictures.device)
-    ours = network.to(pictures.device).to(memory_format=torch.channels_last)
+def works_of(system: System, given: tuple[Tensor, ...]) -> dict[str, Way]:
+    """What can be done with so many of the pictures that a system's first SR network was `given`."""
+    network, pictures = networks_of(system)[0], given[0]
 
-    def resolve(network: nn.Module, count: int, *, lower: bool = False) -> Tensor:
-        with torch.inference_mode(), torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=lower):
-            sr: Tensor = network(pictures[:count], *(clue[:count] for clue in clues))
-        return sr.float()
+    def alone(count: int) -> Tensor:
+        sr: Tensor = network(*(value[:count] for value in given))
+        return sr
 
-    ways = (
-        lambda count: resolve(theirs, count),
-        lambda count: resolve(ours, count),
-        lambda count: resolve(ours, count, lower=True),
-    )
-    return dict(zip(SIDES, ways, strict=True))
+    works: dict[str, Way] = {ALONE: alone}
+    if guides_of(system):
+        works[PATH] = lambda count: system.super_resolve(pictures[:count])
+    return works
+
+
+def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) -> dict[str, dict[str, Way]]:
+    """{work: {side: how to super-resolve the first pictures, given their number}}."""
+    device = given[0].device
+    theirs = straighten(copy.deepcopy(system)).to(device) if arch in STRAIGHTFORWARD and against == FIRST else None
+    ours = works_of(system.to(device).to(memory_format=torch.channels_last), given)
+
+    def quiet(work: Way, *, lower: bool = False) -> Way:
+        def resolve(count: int) -> Tensor:
+            with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower):
+                sr = work(count)
+            return sr.float()
+
+        return resolve
+
+    found: dict[str, dict[str, Way]] = {name: {} for name in ours}
+    if theirs is not None:
+        for name, work in works_of(theirs, given).items():
+            found[name][FIRST] = quiet(work)
+    for name, work in ours.items():
+        found[name] |= {OURS: quiet(work), BF16: quiet(work, lower=True)}
+    return found
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds a batch of every side, at every batch size, and how far their pictures are from the straightforward."""
-    generator, count = torch.Generator().manual_seed(0), max(SAMPLES, *args.batch_size)
-    pictures = torch.rand(count, 4, 16, 64, generator=generator).to(args.device)
-    clues = [
-        torch.randn(count, NUM_CLASSES, 1, NUM_COLUMNS, generator=generator).mul(4).softmax(dim=1).to(args.device)
-        for _ in range(2)
-    ]
-    ways, batches = sides(args.arch, pictures, clues), {}
-    for batch_size in args.batch_size:
-        expected = ways[FIRST](batch_size)
-        difference = {name: (way(batch_size) - expected).abs().max().item() for name, way in ways.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(args.repeats):
-            for name, way in ways.items():  # in turn, so that whatever else the machine does meets all of them
-                seconds[name].append(timed(lambda: way(batch_size), pictures.device)[1])  # noqa: B023
-        batches[str(batch_size)] = {"seconds": seconds, "difference": difference}
-        print(f"batch {batch_size}: {args.repeats} of {args.repeats}", file=sys.stderr)
-    return {"batches": batches}
+    """Size and speed of every network, and how far the sides are apart."""
+    return {"networks": {arch: measure_network(arch, args) for arch in args.arch}}
+
+
+def measure_network(arch: str, args: argparse.Namespace) -> dict[str, Any]:
+    """{work: {"parameters" and "macs" for a picture, "state" in bytes, "batches"}}."""
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(max(SAMPLES, *args.batch_size), 4, 16, 64, generator=generator)
+    system = ready_system(arch, pictures)
+    usual = pictures if takes_mask(system, pictures) else pictures[:, :3]
+    given = given_to(networks_of(system)[0], lambda: system.cascade(usual))
+    sizes = {name: size_of(work) for name, work in works_of(system, given).items()}
+    networks = {ALONE: state_bytes(networks_of(system)[0]), PATH: state_bytes(system)}
+    given = tuple(value.to(args.device) for value in given)
+    found: dict[str, Any] = {}
+    for name, ways in sides(arch, system, given, args.against).items():
+        batches = {}
+        for batch_size in args.batch_size:
+            batches[str(batch_size)] = measure_batch(ways, batch_size, args.repeats, given[0].device)
+            print(f"{arch}, {name}, batch {batch_size}", file=sys.stderr)
+        found[name] = {**sizes[name], "state": networks[name], "batches": batches}
+    return found
+
+
+def takes_mask(system: System, pictures: Tensor) -> bool:
+    """Whether pictures have a fourth plane for this system."""
+    first = next((module for module in system.modules() if isinstance(module, nn.Conv2d)), None)
+    return first is not None and first.in_channels == pictures.shape[1]
+
+
+def size_of(work: Way) -> dict[str, int]:
+    """Parameters that a picture takes part of, and multiplications for it; counted on two of them."""
+    with torch.no_grad():
+        return {
+            "parameters": counting.used_parameters(lambda: work(2)),
+            "macs": counting.operations(lambda: work(2)) // 4,
+        }
+
+
+def measure_batch(ways: dict[str, Way], batch_size: int, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Seconds of every side for a batch, memory beside the weights, and how far its pictures are from the first's."""
+    expected = next(iter(ways.values()))(batch_size)
+    difference, memory = {}, {}
+    for name, way in ways.items():
+        sr, memory[name] = peak_memory(lambda: way(batch_size), device)  # noqa: B023 - called at once
+        difference[name] = (sr - expected).abs().max().item()
+    calls: dict[str, Callable[[], object]] = {name: lambda way=way: way(batch_size) for name, way in ways.items()}  # type: ignore[misc]
+    return {"seconds": in_turn(calls, repeats, device), "difference": difference, "memory": memory}
 
 
 def table(result: dict[str, Any]) -> str:
-    """Milliseconds a batch, pictures a second, ratios and differences as Markdown."""
-    lines = ["| batch | side | ms | images/s | ratio | largest difference |", "|---" * 6 + "|"]
-    for size, batch in result["batches"].items():
-        middle = {name: statistics.median(values) for name, values in batch["seconds"].items()}
-        for name, values in batch["seconds"].items():
-            cells = [
-                size,
+    """Milliseconds a batch, pictures a second, ratios, efficiency, memory and differences as Markdown."""
+    head = ["network", "parameters", "MACs", "batch", "side", "ms", "images/s", "ratio", "efficiency", "memory, MiB"]
+    cells = []
+    for arch, works in result["networks"].items():
+        for work, found in works.items():
+            name = f"{arch}, {work}" if len(works) > 1 else arch
+            size = (
+                [f"{found['parameters'] / 1e6:.2f} M", f"{found['macs'] / 1e9:.2f} G"] if "macs" in found else ["", ""]
+            )
+            for batch_size, batch in found["batches"].items():
+                cells += [[name, *size, batch_size, *line] for line in _lines(result, found, int(batch_size), batch)]
+    return "\n".join(rows([*head, "largest difference"], cells))
+
+
+def _lines(result: dict[str, Any], found: dict[str, Any], size: int, batch: dict[str, Any]) -> list[list[str]]:
+    """The cells of every side at one batch size; what an older file does not hold is empty."""
+    middle = {name: statistics.median(values) for name, values in batch["seconds"].items()}
+    first, lines = next(iter(middle)), []
+    for name, values in batch["seconds"].items():
+        flop, peaks = 2 * size * found.get("macs", 0), result.get("peak", {})
+        memory = batch.get("memory", {}).get(name)
+        lines.append(
+            [
                 name,
-                f"{number(1000 * middle[name])} [{number(1000 * min(values))} - {number(1000 * max(values))}]",
-                number(int(size) / middle[name]),
-                f"x{middle[FIRST] / middle[name]:.2f}",
-                f"{batch['difference'][name]:.1e}",
+                spread(values, 1000),
+                number(size / middle[name]),
+                f"x{middle[first] / middle[name]:.2f}" if name != first else "",
+                percent(efficiency(flop, middle[name], peaks, PRECISION[name])),
+                mebibytes(memory + found["state"] if memory is not None else None),
+                f"{batch['difference'][name]:.1e}" if name != first else "",
             ]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        )
+    return lines

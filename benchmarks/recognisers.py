@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import straightforward_moran, straightforward_recognisers
-from benchmarks.measuring import timed
+from benchmarks.measuring import in_turn, number
 from benchmarks.random_readers import EndsAfter, expect, learn_by_heart, strengthen, tell_apart, word_lengths
 from benchmarks.straightforward_ctc import RapidReader, read_crnn, read_svtr, write_out_attention
 from benchmarks.straightforward_focus import read_focus
@@ -207,11 +207,7 @@ def compare(
                 f"{name}, batch size {batch_size}: picture {row} is read {own!r}, not {theirs!r}. Either one way is "
                 "wrong, or rounding decides between two symbols there; then other weights (--seed) read the same"
             )
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(repeats):
-        for way, read in zip(WAYS, (straightforward, ours), strict=True):
-            seconds[way].append(timed(read, pictures.device)[1])
-    return texts, seconds
+    return texts, in_turn(dict(zip(WAYS, (straightforward, ours), strict=True)), repeats, pictures.device)
 
 
 def summary(seconds: dict[str, list[float]], count: int) -> dict[str, Any]:
@@ -241,8 +237,3 @@ def table(result: dict[str, Any]) -> str:
             cells += [straightforward, f"{ours} (x{batch['ratio']:.2f})"]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {measured['straightforward_does']} |")
     return "\n".join(lines)
-
-
-def number(value: float) -> str:
-    """Three digits."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

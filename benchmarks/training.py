@@ -2,287 +2,334 @@
 
 All sides run in turn in one process on the same pictures, with the same random weights, so quote their ratio.
 Recognisers have the published sizes; their weights are random, which changes no time. Words are rendered for this.
+
+What a step needs is counted: operations of networks that learn three times (forward, gradients of activations and of
+weights), of frozen ones that gradients flow through twice, of what is looked at once; nothing for what is kept. The
+straightforward side needs as much as ours in later epochs; what it does more lowers its efficiency.
 """
 
 import argparse
-import contextlib
-import io
 import statistics
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from easydict import EasyDict
-from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.measuring import finish
-from benchmarks.straightforward import make_straightforward
-from dataset.loading import Batch, LoaderSpec, WordPairs, collate
-from dataset.synthetic import make_sample
-from dataset.textzoom import TextZoomWriter
-from interface.config import load_settings
-from interface.data import loader_spec
-from interface.systems.base import ImageLosses, build_network
-from interface.systems.clues import Clues
-from interface.targets import TargetCache, Targets
-from loss.text_focus import TextFocus
-from model.recognizer.crnn import CRNN
-from model.recognizer.focus_transformer import FocusTransformer
-
-RECIPE = "--STN --mask --triple_clues --gradient --use_distill --text_focus --lca".split()  # the published command
-PARTS = (
-    "data",
-    "teacher",
-    "student",
-    "language model",
-    "SR network",
-    "text focus, HR",
-    "text focus, SR",
-    "character weights",
-    "image losses",
-    "strings",
-    "backward",
-    "optimizer",
-    "other",
-    "step",
+from benchmarks import counting
+from benchmarks.building import STRAIGHTFORWARD, guides_of, networks_of, render, training_config
+from benchmarks.measuring import (
+    PRECISIONS,
+    Clock,
+    efficiency,
+    finish,
+    mebibytes,
+    number,
+    peak_memory,
+    percent,
+    rows,
+    state_bytes,
 )
+from benchmarks.straightforward import make_straightforward
+from dataset.loading import Batch, WordPairs, collate
+from interface.data import loader_spec, target_cache
+from interface.optim import build_optimizer
+from interface.systems import System, build_system
+from interface.systems.clues import Clues
+from interface.targets import Targets
+
+KEPT = {  # parts of what frozen networks make of samples, by the names of `Targets.get`
+    "teacher_prior": "teacher",
+    "attention": "text focus, HR",
+    "stroke_attention": "text focus, HR",
+    "student_logits": "frozen student",
+}
+LOOKED_AT = ("teacher", "text focus, HR", "frozen student", "quiet student")  # without gradient
+FLOWN_THROUGH = ("text focus, SR",)  # frozen, but gradients come back through them
+PARTS = (
+    *("data", "teacher", "student", "quiet student", "frozen student", "language model", "SR network"),
+    *("text focus, HR", "text focus, SR", "character weights", "image losses", "strings", "backward", "optimizer"),
+    *("other", "step"),
+)
+COMPARED = ("backward", "step")  # parts that all sides have, whose ratios are shown
+FIRST = "straightforward"
+OURS_FIRST, OURS_LATER = "ours, first epoch", "ours, later epochs"
+SHARED, BF16 = "ours, later, one student pass", "ours, later, bf16"
 
 
-class Clock:
-    """Seconds by part; parts do not overlap."""
+@dataclass(frozen=True)
+class Way:
+    """How a step is taken.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, defaultdict(float)
+    Attributes:
+        kept: whether pictures and what frozen networks make of them are kept from earlier epochs.
+        passes: of the student, see `MODEL.student_passes`.
+        precision: a key of `PRECISIONS`.
+    """
 
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Add the time spent inside to a part."""
-        finish(self.device)
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            finish(self.device)
-            self.seconds[part] += time.perf_counter() - started
-
-    def wrap(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        """`function`, timed."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self(part):
-                return function(*args, **kwargs)
-
-        return timed
-
-    def take(self) -> dict[str, float]:
-        """What was measured since the last time."""
-        taken, self.seconds = dict(self.seconds), defaultdict(float)
-        return taken
+    kept: bool
+    passes: str = "published"
+    precision: str = "no"
 
 
+def ways(args: argparse.Namespace, config: EasyDict) -> dict[str, Way]:
+    """The sides of a measurement; those with two student passes in float32 compute the same."""
+    linguistic = args.arch in STRAIGHTFORWARD and not config.MODEL.freeze_tpg  # the others know one pass
+    found: dict[str, Way] = {}
+    if args.against == FIRST:
+        found[FIRST] = Way(kept=False)
+    if "no" in args.mixed_precision:
+        found |= {OURS_FIRST: Way(kept=False), OURS_LATER: Way(kept=True)}
+        if linguistic:
+            found[SHARED] = Way(kept=True, passes="shared")
+    if "bf16" in args.mixed_precision:
+        found[BF16] = Way(kept=True, passes="shared", precision="bf16")
+    return found
+
+
+@dataclass
 class Side:
-    """One way to take the step."""
+    """One way to take the step.
 
-    def __init__(
-        self,
-        name: str,
-        system: Clues,
-        pairs: WordPairs,
-        clock: Clock,
-        *,
-        batch_size: int,
-        prepare: Callable[[], None] | None = None,
-    ) -> None:
-        self.name, self.system, self.pairs, self.clock, self.batch_size = name, system, pairs, clock, batch_size
-        self.prepare = prepare
-        self.optimizer = torch.optim.Adam(system.params("main"), lr=1e-3, betas=(0.5, 0.999))
-        self.results: list[dict[str, float]] = []
-        self.losses: list[float] = []
+    Attributes:
+        prepare: what is done before each step, outside of the time.
+        results: seconds by part of each measured step.
+        losses: of all steps.
+        memory: most bytes that a step held, the state of networks and optimizer included.
+    """
+
+    way: Way
+    system: System
+    pairs: WordPairs
+    clock: Clock
+    config: EasyDict
+    prepare: Callable[[], None]
+    optimizer: torch.optim.Optimizer
+    results: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    memory: int | None = None
 
     def step(self, number: int) -> dict[str, float]:
         """Train on one batch; returns seconds by part."""
-        device = self.clock.device
-        numbers = [(number * self.batch_size + i) % len(self.pairs) for i in range(self.batch_size)]
+        device, size = self.clock.device, self.config.TRAIN.batch_size
+        numbers = [(number * size + i) % len(self.pairs) for i in range(size)]
         torch.manual_seed(number)
-        if self.prepare is not None:
-            self.prepare()
+        self.prepare()
+        finish(device)
         started = time.perf_counter()
         with self.clock("data"):
-            batch = self._batch(numbers).to(device)
-        total = torch.stack(list(self.system(batch).values())).sum()
+            batch = collate(self.pairs.__getitems__(numbers)).to(device)
+        with self.clock("other"):
+            total = self.loss(batch)
         with self.clock("backward"):
             total.backward()
         with self.clock("optimizer"):
             for group in self.system.clip_groups("main"):
-                nn.utils.clip_grad_norm_(group, 0.25)
+                nn.utils.clip_grad_norm_(group, self.config.TRAIN.clip_grad or float("inf"))
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+        finish(device)
         spent = time.perf_counter() - started
-        parts = self.clock.take()
         self.losses.append(total.item())
-        return {**parts, "other": spent - sum(parts.values()), "step": spent}
+        return {**self.clock.take(), "step": spent}
 
-    def _batch(self, numbers: list[int]) -> Batch:
-        return collate(self.pairs.__getitems__(numbers))
+    def loss(self, batch: Batch) -> Tensor:
+        """What is minimised, as `Training.train_step` has it."""
+        lower = self.way.precision == "bf16"
+        with torch.autocast(self.clock.device.type, dtype=torch.bfloat16, enabled=lower):
+            losses = self.system(batch)
+        return torch.stack([value.float() for value in losses.values()]).sum()
 
+    def measure(self, number: int) -> None:
+        """Take a measured step; on a GPU, whose work waits for no part otherwise, a second one for the parts."""
+        if self.clock.device.type != "cuda":
+            self.results.append(self.step(number))
+            return
+        self.clock.running = False
+        whole = self.step(number)["step"]
+        self.clock.running = True
+        self.results.append({**self.step(number), "step": whole})
+        del self.losses[-1]  # of the same batch a second time
 
-def render(folder: Path, count: int) -> None:
-    """An LMDB of rendered words."""
-
-    def encoded(image: np.ndarray, kind: str) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, kind, **({"quality": 95} if kind == "JPEG" else {}))
-        return file.getvalue()
-
-    with TextZoomWriter(folder) as writer:
-        for index in range(count):
-            sample = make_sample(0, index)
-            writer.add(hr=encoded(sample.hr, "JPEG"), lr=encoded(sample.lr, "PNG"), label=sample.label)
-
-
-def build(config: EasyDict, device: torch.device) -> Clues:
-    """The whole system of the published recipe, with random weights."""
-    torch.manual_seed(0)
-    stages = config.MODEL.stu_iter
-    system = Clues(
-        networks=[build_network(config) for _ in range(1 if config.MODEL.sr_share else stages)],
-        students=[CRNN() for _ in range(1 if config.MODEL.tpg_share else stages)],
-        stages=stages,
-        losses=ImageLosses(config.LOSS, TextFocus(FocusTransformer())),
-        weights=dict(config.LOSS.weights),
-        teacher=CRNN(),
-        config=config,
-    )
-    return system.to(device).to(memory_format=torch.channels_last).train()
+    def warm_up(self, number: int) -> None:
+        """Take a step that is not measured, but for its memory."""
+        _, beside = peak_memory(lambda: self.step(number), self.clock.device)
+        self.memory = None if beside is None else beside + state_bytes(self.system, self.optimizer)
 
 
-class TimedTargets(Targets):
-    """Those of `inner`, timed by name."""
+class TimedTargets:
+    """`Targets`, timed by name.
 
-    def __init__(self, clock: Clock, parts: dict[str, str]) -> None:
-        self.clock, self.parts, self.inner = clock, parts, Targets()
+    Attributes:
+        inner: those.
+    """
 
-    @property
-    def longest(self) -> int:  # type: ignore[override]
+    def __init__(self, clock: Clock, inner: Targets) -> None:
+        self.clock, self.inner = clock, inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def get(self, name: str, *rest: Any) -> Tensor:
         """As `inner` has it."""
-        return self.inner.longest
-
-    def get(self, name: str, *rest: Any) -> torch.Tensor:
-        """As `inner` has it."""
-        with self.clock(self.parts[name]):
+        with self.clock(KEPT.get(name, "other"), whole=True):
             return self.inner.get(name, *rest)
 
 
-def watch(system: Clues, clock: Clock) -> None:
-    """Time the parts of a system of this program."""
-    focus = system.losses.text_focus
-    assert focus is not None
-    assert system.teacher is not None
-    for network in system.networks:
-        network.forward = clock.wrap(network.forward, "SR network")
-        network.language_clue = clock.wrap(network.language_clue, "language model")
-    for student in system.students:
-        student.forward = clock.wrap(student.forward, "student")
-    parts = {"teacher_prior": "teacher", "attention": "text focus, HR"}
-    system.targets = TimedTargets(clock, parts)
-    focus.forward = clock.wrap(focus.forward, "text focus, SR")
-    compare = system.losses.forward
-
-    def image_losses(sr: torch.Tensor, sharp: Any) -> Any:
-        """Without the text focus, which is timed by itself."""
-        before = clock.seconds["text focus, SR"]
-        with clock("image losses"):
-            terms = compare(sr, sharp)
-        clock.seconds["image losses"] -= clock.seconds["text focus, SR"] - before
-        return terms
-
-    system.losses.forward = image_losses
+def watch(system: System, clock: Clock) -> TimedTargets:
+    """Time the parts of a system of this program; returns its targets."""
+    parts = [(module, "forward", "student") for module in guides_of(system)]
+    for module in networks_of(system):
+        parts += [(module, "forward", "SR network"), (module, "language_clue", "language model")]
+        parts += [(module, "guided", "SR network")]
+    losses: Any = system.losses
+    parts += [(losses, "forward", "image losses")]
+    parts += [(focus, "forward", "text focus, SR") for focus in (losses.text_focus, losses.stroke_focus) if focus]
+    if isinstance(system, Clues):
+        parts.append((system, "_quiet_reading", "quiet student"))
+    teacher: Any = getattr(system, "teacher", None)
+    if teacher is not None:  # of turned pictures nothing can be kept, so the targets are not asked
+        parts.append((teacher, "forward", "teacher"))
+    for module, method, part in parts:
+        if hasattr(module, method):
+            setattr(module, method, clock.wrap(getattr(module, method), part, whole=part in LOOKED_AT))
+    targets: Any = TimedTargets(clock, Targets())
+    system.targets = targets
+    return targets
 
 
-def training_sides(config: EasyDict, args: argparse.Namespace, folder: Path) -> list[Side]:
-    """The straightforward way, and ours: with nothing kept yet, with everything kept, and with one student pass."""
-    device = torch.device(args.device)
-    spec: LoaderSpec = loader_spec(config, rank=0, world_size=1)
-    kept, fresh = spec.pairs([folder]), replace(spec, cache=False).pairs([folder])
-    sides = []
-    for name, passes, epoch in (
-        ("straightforward", "published", 0),
-        ("ours, first epoch", "published", 1),
-        ("ours, later epochs", "published", 2),
-        ("ours, later, one student pass", "shared", 2),
-    ):
-        if name == "straightforward" and args.against != "straightforward":
-            continue
-        config.MODEL.student_passes = passes
-        system, clock = build(config, device), Clock(device)
-        pairs = kept if epoch == 2 else fresh
-        if epoch == 0:
-            make_straightforward(system, clock)
-        else:
-            watch(system, clock)
-            forgetting(system, pairs)()
-        every_step = forgetting(system, pairs) if epoch == 1 else None
-        sides.append(Side(name, system, pairs, clock, batch_size=args.batch_size, prepare=every_step))
-    return sides
+def needed(config: EasyDict, pairs: WordPairs) -> dict[str, float]:
+    """Operations for a picture in later epochs, and for what is looked at ("kept"), counted on two pictures."""
+    system = build_system(config, training=True).train()
+    batch = collate(pairs.__getitems__([0, 1]))
+
+    def work(clock: Clock) -> None:
+        watch(system, clock)
+        torch.manual_seed(0)
+        system(batch)
+
+    parts = {name: value / len(batch) for name, value in counting.by_part(work).items()}
+    looked = {name: parts.pop(name, 0.0) for name in LOOKED_AT}
+    quiet = looked.pop("quiet student")  # of LR, with weights that learn: never kept
+    through = sum(parts.pop(name, 0.0) for name in FLOWN_THROUGH)
+    return {"every step": 3 * sum(parts.values()) + 2 * through, "quiet": quiet, "kept": sum(looked.values())}
 
 
-def forgetting(system: Clues, pairs: WordPairs) -> Callable[[], None]:
-    """What empties the cache of targets, as it is in a first epoch."""
-    longest = pairs.longest_label()
+def needed_by(name: str, way: Way, counts: dict[str, float], config: EasyDict) -> float:
+    """Operations for a picture that a way cannot do without."""
+    anew = name == OURS_FIRST or bool(config.TRAIN.rotate_train)  # of turned pictures nothing can be kept
+    quiet = counts["quiet"] if way.passes == "published" else 0.0
+    return counts["every step"] + quiet + (counts["kept"] if anew else 0.0)
+
+
+def build_side(name: str, way: Way, config: EasyDict, data: Path, device: torch.device) -> Side:
+    """One way to take the step, on the words in `data`."""
+    config.MODEL.student_passes = way.passes
+    spec = replace(loader_spec(config, rank=0, world_size=1), cache=way.kept)
+    pairs = spec.pairs([data])
+    torch.manual_seed(0)
+    system = build_system(config, training=True)
+    clock = Clock(device)
+    if name == FIRST:
+        assert isinstance(system, Clues)
+        make_straightforward(system.to(device), clock).train()
+        optimizer: Any = torch.optim.Adam(system.params("main"), lr=config.TRAIN.lr, betas=(config.TRAIN.beta1, 0.999))
+        return Side(way, system, pairs, clock, config, lambda: None, optimizer)
+    system.to(device).to(memory_format=torch.channels_last).train()
+    targets = watch(system, clock)
 
     def forget() -> None:
-        assert isinstance(system.targets, TimedTargets)
-        system.targets.inner = TargetCache(len(pairs), longest=longest, key=str, folder=None, limit=2**36)
+        targets.inner = target_cache(config, pairs, spec, processes=1)
 
-    return forget
+    forget()
+    groups = [{"params": params, "lr": config.TRAIN.lr * share} for params, share in system.rate_groups("main")]
+    optimizer = build_optimizer(groups, config.TRAIN)
+    return Side(way, system, pairs, clock, config, (lambda: None) if way.kept else forget, optimizer)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a training step by part, of every side."""
-    flags = ["--arch", args.arch, *RECIPE, "--batch_size", str(args.batch_size), "--device", args.device]
-    flags += ["--stu_iter", str(args.stu_iter), "--workers", "0", "--tpg_pretrained", "unused"]
-    config = load_settings(flags).config
+    """Seconds of a training step by part, memory and losses, of every side."""
+    flags = ["--batch_size", str(args.batch_size), "--device", args.device, "--workers", "0"]
+    flags += ["--stu_iter", str(args.stu_iter)] if args.stu_iter > 1 else []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "words"
         render(data, args.batch_size)
-        sides = training_sides(config, args, data)
-        for number in range(args.warmup + args.repeats):
-            for side in sides:  # in turn, so that whatever else the machine does meets all of them
-                parts = side.step(number)
-                if number >= args.warmup:
-                    side.results.append(parts)
-            print(f"{number + 1 - args.warmup} of {args.repeats}", file=sys.stderr)
-    medians = {
-        side.name: {part: statistics.median(r.get(part, 0.0) for r in side.results) for part in PARTS} for side in sides
-    }
-    spread = {side.name: [min(r["step"] for r in side.results), max(r["step"] for r in side.results)] for side in sides}
+        config = training_config(args.arch, flags, Path(folder), args.recogniser)
+        config.MODEL.student_passes = "published"  # so that what the second one needs is counted as well
+        counts = needed(config, loader_spec(config, rank=0, world_size=1).pairs([data]))
+        device = torch.device(args.device)
+        sides = {name: build_side(name, way, config, data, device) for name, way in ways(args, config).items()}
+        for step in range(args.warmup + args.repeats):
+            for side in sides.values():  # in turn, so that whatever else the machine does meets all of them
+                (side.warm_up if step < args.warmup else side.measure)(step)
+            print(f"{step + 1 - args.warmup} of {args.repeats}", file=sys.stderr)
     return {
-        "seconds": medians,
-        "step_range": spread,
-        "losses": {side.name: side.losses for side in sides},
+        "seconds": {
+            name: {part: statistics.median(r.get(part, 0.0) for r in side.results) for part in PARTS}
+            for name, side in sides.items()
+        },
+        "steps": {name: [result["step"] for result in side.results] for name, side in sides.items()},
+        "step_range": {
+            name: [min(r["step"] for r in side.results), max(r["step"] for r in side.results)]
+            for name, side in sides.items()
+        },
+        "losses": {name: side.losses for name, side in sides.items()},
+        "memory": {name: side.memory for name, side in sides.items()},
+        "precision": {name: PRECISIONS[side.way.precision] for name, side in sides.items()},
+        "needed_flop": {name: needed_by(name, side.way, counts, config) for name, side in sides.items()},
+        "largest_loss_difference": loss_difference([side.losses for side in sides.values() if exact(side.way)]),
     }
+
+
+def exact(way: Way) -> bool:
+    """Whether a way has to lose what the others of its kind lose."""
+    return way.passes == "published" and way.precision == "no"
+
+
+def loss_difference(losses: list[list[float]]) -> float | None:
+    """The largest relative difference to the first side's losses, step by step; None if there is one side."""
+    apart = [abs(b - a) / abs(a) for other in losses[1:] for a, b in zip(losses[0], other, strict=True)]
+    return max(apart) if apart else None
 
 
 def table(result: dict[str, Any]) -> str:
-    """Milliseconds and ratios as Markdown."""
+    """Milliseconds and ratios as Markdown; what an older file does not hold is left out."""
     seconds, batch_size = result["seconds"], result["arguments"]["batch_size"]
     names = list(seconds)
-    lines = ["| ms | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    first = seconds[names[0]]
+    lines = []
     for part in PARTS:
-        values = [seconds[name][part] for name in names]
-        if max(values) < 5e-4:
+        values = {name: seconds[name].get(part, 0.0) for name in names}
+        if max(values.values()) < 5e-4:
             continue
-        ratios = [f" (x{values[0] / value:.1f})" if value > 5e-4 else "" for value in values[1:]]
-        cells = [f"{value * 1000:.0f}{ratio}" for value, ratio in zip(values[1:], ratios, strict=True)]
-        lines.append(f"| {part} | {values[0] * 1000:.0f} | " + " | ".join(cells) + " |")
-    first = ", ".join(f"{name} {losses[0]:.6g}" for name, losses in result["losses"].items())
-    rates = " | ".join(f"{batch_size / seconds[name]['step']:.2f}" for name in names)
-    return "\n".join([*lines, f"| images/s | {rates} |", "", f"Loss of the first step: {first}"])
+        ratios = {name: f" (x{first[part] / value:.1f})" if part in COMPARED else "" for name, value in values.items()}
+        ratios[names[0]] = ""
+        mark = "**" if part == "step" else ""
+        cells = [f"{mark}{1000 * values[name]:.0f}{ratios[name]}{mark}" for name in names]
+        lines.append([f"{mark}{part}{mark}", *cells])
+    low_high = [f"{1000 * low:.0f} - {1000 * high:.0f}" for low, high in result["step_range"].values()]
+    lines.append(["fastest - slowest step", *low_high])
+    lines.append(["images/s", *(f"{batch_size / seconds[name]['step']:.3g}" for name in names)])
+    if "needed_flop" in result:
+        shares = [_efficiency(result, name) for name in names]
+        lines.append(["needed, GFLOP an image", *(number(result["needed_flop"][name] / 1e9) for name in names)])
+        lines.append(["efficiency (needed work / peak)", *map(percent, shares)])
+        lines.append(["memory, MiB", *(mebibytes(result["memory"][name]) for name in names)])
+    losses = ", ".join(f"{name} {losses[0]:.6g}" for name, losses in result["losses"].items())
+    notes = [f"Loss of the first step: {losses}"]
+    if result.get("largest_loss_difference") is not None:
+        difference = result["largest_loss_difference"]
+        notes.append(f"Largest relative difference of the losses of sides that compute the same: {difference:.1e}")
+    return "\n".join([*rows(["ms", *names], lines), "", *notes])
+
+
+def _efficiency(result: dict[str, Any], name: str) -> float | None:
+    images = result["arguments"]["batch_size"]
+    seconds, precision = result["seconds"][name]["step"], result["precision"][name]
+    return efficiency(images * result["needed_flop"][name], seconds, result["peak"], precision)

@@ -24,7 +24,7 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
     sizes = "--words 4 --batch_size 2 --workers 1 --repeats 2 --warmup 1 --steps 2"
     assert run.main(["data", *sizes.split(), "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert set(result) == {"arguments", "machine", "code", "cores", "load", "speeds", "training"}
+    assert set(result) == {"arguments", "machine", "code", "peak", "cores", "load", "speeds", "training"}
     assert tuple(result["speeds"]) == NAMES
     for name, speed in result["speeds"].items():
         assert len(speed["words_per_second"]) == 2
@@ -36,7 +36,8 @@ def test_the_command_writes_table_and_json(tmp_path, capsys, monkeypatch):
     assert trained["waiting_for_data"] == pytest.approx(waited / (waited + worked))
     assert trained["words_per_second"] == pytest.approx(4 / (waited + worked))
     assert trained["per_cpu_second"] > 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, _, peak = capsys.readouterr().out.splitlines()
+    assert peak.startswith("Peak of this machine")
     assert [line.split(" | ")[0] for line in lines[2:8]] == [f"| {name}" for name in NAMES]
     assert lines[-1].startswith("crnn on cpu, batch 2, 1 workers: ")
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

@@ -81,14 +81,14 @@ def test_the_command_writes_table_and_json(small, tmp_path, capsys):
     flags = "recognisers --only CRNN SVTR-tiny --batch_size 1 2 --images 2 --repeats 2".split()
     assert run.main([*flags, "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert set(result) == {"arguments", "machine", "code", "recognisers"}
+    assert set(result) == {"arguments", "machine", "code", "peak", "recognisers"}
     assert result["arguments"]["batch_size"] == [1, 2]
     for measured in result["recognisers"].values():
         assert len(measured["strings"]) == 2
         assert set(measured["batches"]) == {"1", "2"}
         for batch in measured["batches"].values():
             assert {way: len(values) for way, values in batch["seconds"].items()} == dict.fromkeys(WAYS, 2)
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[:-2]
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| CRNN", "| SVTR-tiny"]
     assert {line.count("|") for line in lines} == {7}
 
@@ -100,7 +100,7 @@ def test_the_command_writes_table_and_json(small, tmp_path, capsys):
         ("recognisers --only ABINet", "ABINet"),
         ("recognisers --repeats 0", "'0': must be a whole number, 1 or more"),
         ("train --batch_size 1", "'1': must be a whole number, 2 or more"),
-        ("", "required: {train,"),
+        ("", "required: {train,eval,"),
     ],
 )
 def test_wrong_options_are_refused(flags, message, capsys):
