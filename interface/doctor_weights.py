@@ -181,6 +181,7 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
 
     from interface.checkpoint import load_weights, read_weights  # noqa: PLC0415
     from interface.confusion import read_confusion  # noqa: PLC0415
+    from interface.systems.recognizers import other_symbols  # noqa: PLC0415
     from loss.stroke_focus import as_focus_state  # noqa: PLC0415
 
     try:
@@ -197,6 +198,8 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
             warnings.simplefilter("ignore")  # that nothing is copied into a network without memory is intended
             state = as_focus_state(state)  # other files have no such keys
             network = blueprint(file, state, settings)
+            if file.option == "MODEL.pretrained":  # a training begins with those of another charset, too
+                state |= other_symbols(network, state)
             load_weights(network, state, path, hint=f"{file.flag} names weights for {file.use}.")
     except (OSError, ValueError, SafetensorError) as error:
         return str(error)

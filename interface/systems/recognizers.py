@@ -8,9 +8,11 @@ With `MODEL.charset: strokes` a recogniser spells the strokes of a word, not its
 stroke-focus loss does (Text Gestalt, https://arxiv.org/abs/2112.08171).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,6 +27,8 @@ from loss.ctc import ctc_loss
 from loss.stroke_focus import strokes_of
 from model import build_model, model_spec
 from model.recognizer.attention_decoder import sequence_cross_entropy
+
+log = logging.getLogger(__name__)
 
 CHARSET = "charset"  # key of the trained state: code points of the characters, in the order of their classes
 
@@ -44,6 +48,7 @@ class Words:
 
 STROKES_READ = 128  # strokes and end symbol of the longest word: four of each of the 31 characters that are read else
 
+MARKS = 3  # classes beside those of the charset, at most: blank, or end, padding and unknown
 OTHER_CHARSET = "If the file was made with another --charset, give the same here."
 
 
@@ -62,6 +67,40 @@ def start_weights(network: Any) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def other_symbols(network: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own tensors with a row for each symbol, if the weights are of another number of symbols.
+
+    Args:
+        network: a recogniser; its `charset` says how many symbols it has.
+        state: weights.
+
+    Returns:
+        Nothing if all shapes are equal, or differ in another way.
+    """
+    own = network.state_dict()
+    others = {key: value for key, value in own.items() if key in state and state[key].shape != value.shape}
+    symbols = range(len(network.charset), len(network.charset) + MARKS + 1)
+    if any(not len(value.shape) == len(state[key].shape) > 0 for key, value in others.items()):
+        return {}
+    rows = {len(value) - len(state[key]) for key, value in others.items()}
+    alike = all(len(value) in symbols and value.shape[1:] == state[key].shape[1:] for key, value in others.items())
+    return others if alike and len(rows) == 1 else {}
+
+
+def begin_with(network: Any, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load weights to begin a training with; those of another number of symbols serve, too.
+
+    What knows symbols then keeps its random weights; the rest of a recogniser looks at pictures.
+
+    Raises:
+        CheckpointError: they don't fit in another way.
+    """
+    others = other_symbols(network, state)
+    load_weights(network, {**state, **others}, source, hint=OTHER_CHARSET)
+    if others:
+        log.warning("%s was made with another charset; what knows symbols begins anew: %s", source, ", ".join(others))
 
 
 class RecognizerSystem(System):
@@ -109,7 +148,7 @@ class RecognizerSystem(System):
                 purpose="the beginning of the training",
                 remedy="leave --pretrained out to train from nothing",
             )
-            load_weights(network, state, config.MODEL.pretrained, hint=OTHER_CHARSET)
+            begin_with(network, state, config.MODEL.pretrained)
         system = cls(network, charset)
         system.strokes = strokes
         return system

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dataset.charset import read_charset, reduce_text
 from dataset.rendering.fonts import Face
-from interface import data
+from interface import data, doctor_weights
 from interface.checkpoint import CheckpointError, load_checkpoint
 from interface.config import load_settings
 from interface.reading import Examiner, table
@@ -168,6 +168,26 @@ def test_runs_of_strokes_and_of_characters_are_told_apart(spelling, tmp_path):
             task([*spelling, "--resume", made.folder, "--charset", other])
     with pytest.raises(ValueError, match="use 36, 62, 94, strokes, or name a text file"):
         run([*spelling, "--charset", "stroke", "--vis_dir", "b"])
+
+
+def test_a_training_may_begin_with_weights_of_characters(spelling, tmp_path, caplog):
+    torch.manual_seed(7)
+    characters = smaller()
+    torch.save(characters.state_dict(), tmp_path / "characters.pth")
+    network = built("--charset", "strokes", "--pretrained", tmp_path / "characters.pth").network
+    known = {"embedding_word.lut.weight", "generator_word.proj.weight", "generator_word.proj.bias"}
+    for key, value in network.state_dict().items():
+        assert (key in known) != torch.equal(value, characters.state_dict()[key]), key
+    assert "what knows symbols begins anew: embedding_word.lut.weight, generator_word.proj" in caplog.text
+    path = tmp_path / "characters.pth"
+    arguments = ["--arch", ARCH, "--charset", "strokes", "--pretrained", str(path), "--train_data_dir", "words"]
+    (file,) = [file for file in doctor_weights.WEIGHTS if file.option == "MODEL.pretrained"]
+    assert not doctor_weights.misfit(path, file, load_settings(arguments))
+    for wrong in ({"widths": (8, 16, 24, 40, 64)}, {"widths": (8, 16, 24, 32, 48)}):
+        torch.save(smaller(heads=1, **wrong).state_dict(), path)
+        with pytest.raises(CheckpointError, match="of another shape"):
+            built("--charset", "strokes", "--pretrained", path)
+        assert "of another shape" in doctor_weights.misfit(path, file, load_settings(arguments))
 
 
 @pytest.mark.parametrize("rendered", [False, True])
