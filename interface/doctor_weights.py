@@ -127,6 +127,8 @@ WEIGHTS = (
         use="--stroke_loss",
         instead="leave --stroke_loss out",
         network="loss.stroke_focus:StrokeTransformer.like",
+        command="python main.py --arch focus_transformer_small --charset strokes --rendered 200000 --vis_dir strokes, "
+        "then --stroke_focus_pretrained ckpt/strokes/focus_transformer_small.safetensors",
         source="pretrain_transformer_stroke_decomposition.pth of https://github.com/FudanVI/FudanOCR (text-gestalt)",
     ),
     WeightsFile(

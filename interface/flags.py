@@ -200,6 +200,8 @@ RETIRED_KEYS = {
 # Flags of the published programs that did nothing there, or whose work another flag does.
 RETIRED_FLAGS = {
     "--rec": "use --test_model",
+    "--exp_name": "use --vis_dir",
+    "--stroke_lambda": "use LOSS.weights.stroke, which is 100 times it",
     "--y_domain": "it did nothing",
     "--mixed": "it did nothing",
     "--ic15sr": "it did nothing",
