@@ -19,8 +19,10 @@ ALL = UPPER + string.punctuation
 VOCABULARIES = {"digit": DIGITS, "lower": LOWER, "upper": UPPER, "all": ALL}
 CHINESE = "chinese"  # U+4E00..U+9FA5 with digits and ASCII letters
 
-CHARSETS = {"36": LOWER, "62": UPPER, "94": ALL}
-"""What recognisers usually can read, by the number of characters; all begin with digits and a-z."""
+STROKES = "strokes"
+CHARSETS = {"36": LOWER, "62": UPPER, "94": ALL, STROKES: "123456789"}
+"""What recognisers usually can read: characters, by their number, all beginning with digits and a-z; or nine kinds of
+strokes, in which `loss.stroke_focus` spells a label."""
 
 BLANK = "-"
 CTC_ALPHABET = BLANK + LOWER

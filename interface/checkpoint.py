@@ -234,7 +234,9 @@ def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if not LEFTOVERS.search(key)}
 
 
-OTHER_FLAGS = "If the file was made with other flags (--STN, --mask, --triple_clues, --srb ...), give the same here."
+OTHER_FLAGS = (
+    "If the file was made with other flags (--STN, --mask, --triple_clues, --srb, --charset ...), give the same here."
+)
 
 
 def load_weights(

@@ -300,7 +300,7 @@ def arch_file(arch: str) -> tuple[str, dict[str, Any]]:
 
 def arch_names() -> list[str]:
     """Networks that can be asked for: each has a file of its own in configs/."""
-    others = {SUPER_RESOLUTION, RECOGNITION, "synthetic", "quickstart", "starter"}  # schemas, and files for --config
+    others = {SUPER_RESOLUTION, RECOGNITION, "synthetic", "quickstart", "starter", "text_gestalt"}  # for --config
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in others)
 
 

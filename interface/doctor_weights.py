@@ -127,6 +127,8 @@ WEIGHTS = (
         use="--stroke_loss",
         instead="leave --stroke_loss out",
         network="loss.stroke_focus:StrokeTransformer.like",
+        command="python main.py --arch focus_transformer_small --charset strokes --rendered 200000 --vis_dir strokes, "
+        "then --stroke_focus_pretrained ckpt/strokes/focus_transformer_small.safetensors",
         source="pretrain_transformer_stroke_decomposition.pth of https://github.com/FudanVI/FudanOCR (text-gestalt)",
     ),
     WeightsFile(
@@ -181,6 +183,7 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
 
     from interface.checkpoint import load_weights, read_weights  # noqa: PLC0415
     from interface.confusion import read_confusion  # noqa: PLC0415
+    from interface.systems.recognizers import other_symbols  # noqa: PLC0415
     from loss.stroke_focus import as_focus_state  # noqa: PLC0415
 
     try:
@@ -197,6 +200,8 @@ def misfit(path: Path, file: WeightsFile, settings: Settings, *, header: bool = 
             warnings.simplefilter("ignore")  # that nothing is copied into a network without memory is intended
             state = as_focus_state(state)  # other files have no such keys
             network = blueprint(file, state, settings)
+            if file.option == "MODEL.pretrained":  # a training begins with those of another charset, too
+                state |= other_symbols(network, state)
             load_weights(network, state, path, hint=f"{file.flag} names weights for {file.use}.")
     except (OSError, ValueError, SafetensorError) as error:
         return str(error)

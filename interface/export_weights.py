@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from dataset.charset import STROKES
 from interface.checkpoint import file_sha256, load_checkpoint, write_atomically, write_text
 from interface.config import load_settings
 from interface.exported import FACTS
@@ -59,7 +60,8 @@ def export_weights(source: Path, target: Path, tested: Mapping[str, float] | Non
     about: dict[str, Any] = {"arch": arch}
     heading: dict[str, str] | None = None
     if reads:
-        about["charset"] = "".join(map(chr, tensors.pop(CHARSET).tolist()))
+        characters, name = "".join(map(chr, tensors.pop(CHARSET).tolist())), state["config"]["MODEL"]["charset"]
+        about["charset"] = STROKES if name == STROKES else characters
         tensors = {key.removeprefix(PREFIX): value for key, value in tensors.items()}
     else:
         best_step = (state["best"] or {}).get("step")

@@ -45,7 +45,10 @@ FLAGS = (
     Flag("lca", "LOSS.lca", "local contour awareness (HOG) loss"),
     Flag("language_loss", "LOSS.language", "what the language model learns from: labels (ctc) or teacher (distill)"),
     Flag(
-        "charset", "MODEL.charset", "what it can read: 36, 62, 94 or a text file with all characters in a line", "SET"
+        "charset",
+        "MODEL.charset",
+        "what it can read: 36, 62, 94, strokes (for --stroke_loss), or a text file with all characters in a line",
+        "SET",
     ),
     Flag("pretrained", "MODEL.pretrained", "weights to begin with, such as those of another run", "FILE"),
     Flag("train_data_dir", "TRAIN.train_data_dir", "training sets (TextZoom LMDBs)", "DIR"),
@@ -205,6 +208,8 @@ RETIRED_KEYS = {
 # Flags of the published programs that did nothing there, or whose work another flag does.
 RETIRED_FLAGS = {
     "--rec": "use --test_model",
+    "--exp_name": "use --vis_dir",
+    "--stroke_lambda": "use LOSS.weights.stroke, which is 100 times it",
     "--y_domain": "it did nothing",
     "--mixed": "it did nothing",
     "--ic15sr": "it did nothing",

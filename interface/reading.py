@@ -128,6 +128,7 @@ class Examiner:
     Attributes:
         charset: what the recogniser can read.
         device: where it runs.
+        spell: a label as the recogniser would read it; None: what is left of it in the charset.
         bootstrap_samples: for the 95 % intervals.
         gather: collects a list of records from all processes.
     """
@@ -136,6 +137,7 @@ class Examiner:
     device: torch.device
     bootstrap_samples: int = 1000
     gather: Callable[[list[Any]], list[Any]] = list
+    spell: Callable[[str], str] | None = None
 
     def run(
         self, read: Callable[[Tensor], list[str]], words: WordSet, progress: Callable[[int], None] | None = None
@@ -175,7 +177,10 @@ class Examiner:
     def summarise(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Numbers with intervals by row, and all readings."""
         rows = list(records[0]["readings"])
-        labels = [reduce_text(record["label"], self.charset) for record in records]
+        labels = [
+            reduce_text(record["label"], self.charset) if self.spell is None else self.spell(record["label"])
+            for record in records
+        ]
         texts = {row: [reduce_text(record["readings"][row], self.charset) for record in records] for row in rows}
         result: dict[str, Any] = {"words": {}, "characters": {}}
         for row, read in texts.items():
@@ -213,9 +218,14 @@ def reading_score(results: Mapping[str, Mapping[str, Any]]) -> tuple[float, floa
     return round(sum(words) / len(words), 6), sum(characters) / len(characters)
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: word accuracy with its interval, and character accuracy, of each set and row."""
-    lines = ["| set | pictures | words | read right, % | 95 % interval | characters, % |", "|---|---|--:|--:|---|--:|"]
+def table(results: Mapping[str, Mapping[str, Any]], symbols: str = "characters") -> str:
+    """Markdown: word accuracy with its interval, and character accuracy, of each set and row.
+
+    Args:
+        results: by set.
+        symbols: what words are spelled with.
+    """
+    lines = [f"| set | pictures | words | read right, % | 95 % interval | {symbols}, % |", "|---|---|--:|--:|---|--:|"]
     for name, result in results.items():
         for row, entry in result["words"].items():
             value, low, high = (100 * entry[key] for key in ("value", "low", "high"))

@@ -104,6 +104,7 @@ class TextRecognition(Training):
             device=self.device,
             bootstrap_samples=self.config.TEST.bootstrap_samples,
             gather=gather_object if self.world_size > 1 else list,
+            spell=self.recognizer.reduce,
         )
 
         def read(images: torch.Tensor) -> list[str]:
@@ -144,6 +145,7 @@ class TextRecognition(Training):
         if self.rank:
             return
         spec, where = model_spec(self.config.arch), str(weights) if weights else None
+        charset, symbols = self.recognizer.charset, self.recognizer.symbols
         chosen = selection(self.config, None if self.folder else self.resume, weights)
         description = {
             "format": 1,
@@ -158,13 +160,13 @@ class TextRecognition(Training):
             },
             "selection": chosen,
             "protocol": {
-                "compared as": f"the {len(self.recognizer.charset)} characters {self.recognizer.charset}",
+                "compared as": f"the {len(charset)} {'kinds of ' if symbols == 'strokes' else ''}{symbols} {charset}",
                 "mixed_precision": self.config.TRAIN.mixed_precision,
                 "bootstrap_samples": self.config.TEST.bootstrap_samples,
             },
             "sets": results,
         }
-        folder, text = self.output_folder("report"), table(results)
+        folder, text = self.output_folder("report"), table(results, symbols)
         content = json.dumps(finite(description), ensure_ascii=False, indent=1)
         write_atomically(folder / "report.json", lambda path: write_text(path, content))
         page = f"# {spec.name}, {weights}, step {step}\n\n{text}\n\n{chosen['note']}\n\n`{command()}`\n"

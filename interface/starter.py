@@ -4,6 +4,8 @@ from pathlib import Path
 
 RECOGNIZER = "rec_pth/crnn.safetensors"
 TEXT_FOCUS = "rec_pth/focus_transformer_small.safetensors"
+STROKE_FOCUS = "rec_pth/stroke_transformer_small.safetensors"
+"""Offered where it is there; nothing counts on it."""
 SUPER_RESOLUTION = "ckpt/zoo/rtsrn.safetensors"
 ALL = (RECOGNIZER, TEXT_FOCUS, SUPER_RESOLUTION)
 

@@ -29,6 +29,11 @@ a68 b28 c8 d82 e81 f61 g87 h26 i52 j57 k234 l2 m66 n6 o89 p29 q82 r26 s89 t17 u7
 STROKES = {entry[0]: entry[1:] for entry in _LETTERS_AND_DIGITS.split()}
 
 
+def strokes_of(label: str, strokes: Mapping[str, str] = STROKES) -> str:
+    """A label as the digits of its strokes, case kept; characters that have none are left out."""
+    return "".join(strokes.get(character, "") for character in label)
+
+
 def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[str, str] = STROKES) -> FocusTargets:
     """Labels as strokes, case kept, without characters that have none, each followed by the end symbol.
 
@@ -42,7 +47,7 @@ def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[s
     """
     if not labels:
         raise ValueError("a batch without labels has no stroke loss; give one label per image")
-    encoded = [[int(stroke) for character in label for stroke in strokes.get(character, "")] for label in labels]
+    encoded = [[*map(int, strokes_of(label, strokes))] for label in labels]
     longest = max(length, max(len(ids) for ids in encoded) + 1)
     padding = [longest - 1 - len(ids) for ids in encoded]
     return FocusTargets(
@@ -54,7 +59,7 @@ def encode_strokes(labels: Sequence[str], length: int = 0, *, strokes: Mapping[s
 
 def count_strokes(label: str) -> int:
     """How many strokes a label is written with."""
-    return sum(len(STROKES.get(character, "")) for character in label)
+    return len(strokes_of(label))
 
 
 class StrokeTransformer(FocusTransformer):
@@ -80,7 +85,8 @@ def stroke_recognizer(state: Mapping[str, Tensor], source: str) -> FocusTransfor
     if classes is not None and len(classes) != len(STROKE_KINDS) + 1:
         raise ValueError(
             f"{source} tells {len(classes) - 1} symbols apart, but labels are spelled with {len(STROKE_KINDS)} kinds "
-            "of strokes here; it reads characters: give it to --text_focus_pretrained, or another file here"
+            "of strokes here; it reads characters: give it to --text_focus_pretrained, or another file here, which "
+            "--arch focus_transformer_small --charset strokes trains"
         )
     return StrokeTransformer.like(state)
 

@@ -75,11 +75,11 @@ def focus_recognizer(state: Mapping[str, Tensor], source: str) -> FocusTransform
     Raises:
         ValueError: it reads other characters than the labels of this loss have, or its sizes are impossible.
     """
-    classes = state.get("generator_word.proj.bias")
+    classes = state.get("generator_word.proj.bias", state.get("generator_word_with_upperword.proj.bias"))
     if classes is not None and len(classes) != len(ALPHABET):
         raise ValueError(
             f"{source} reads {len(classes) - 1} characters, but this loss knows the labels by their {len(_IDS)} digits "
-            "and letters in lower case; train one with --charset 36"
+            "and letters in lower case; train one with --charset 36 (one of strokes is for --stroke_focus_pretrained)"
         )
     return FocusTransformer.like(state)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dataset.loading import Batch
 from interface import starter
 from interface.checkpoint import load_weights, read_weights
+from interface.config import ROOT
 from interface.confusion import read_confusion
 from interface.targets import Targets
 from loss.image import PIXEL_ERRORS, gradient_profile
@@ -247,15 +248,15 @@ def build_text_focus(loss: EasyDict) -> TextFocus:
 
 def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
     """The loss behind `LOSS.stroke_focus`; errors as for `build_image_losses`."""
-    state = as_focus_state(
-        read_weights(
-            loss.stroke_focus_pretrained,
-            option="--stroke_focus_pretrained",
-            purpose="the frozen recogniser of strokes of --stroke_loss",
-            remedy="train without --stroke_loss; --text_focus looks at characters instead, and a recogniser for that "
-            "comes along",
-        )
+    path, flag = loss.stroke_focus_pretrained, "--stroke_focus_pretrained"
+    remedy = (
+        "python main.py --arch focus_transformer_small --charset strokes --rendered 200000 trains one; or train "
+        "without --stroke_loss: --text_focus looks at characters instead, and a recogniser for that comes along"
     )
-    recognizer = stroke_recognizer(state, loss.stroke_focus_pretrained)
-    load_weights(recognizer, state, loss.stroke_focus_pretrained)
+    if (ROOT / starter.STROKE_FOCUS).is_file():
+        remedy = starter.way_out(path, starter.STROKE_FOCUS, flag, "or train without --stroke_loss")
+    purpose = "the frozen recogniser of strokes of --stroke_loss"
+    state = as_focus_state(read_weights(path, option=flag, purpose=purpose, remedy=remedy))
+    recognizer = stroke_recognizer(state, path)
+    load_weights(recognizer, state, path)
     return StrokeFocus(recognizer)

@@ -3,11 +3,16 @@
 One recipe for all that read by CTC (ICML 2006, https://doi.org/10.1145/1143844.1143891), three for those that spell
 with attention: they predict each symbol of the label from the picture and the symbols before it (teacher forcing), and
 the loss is the cross entropy of all symbols, that of the end included.
+
+With `MODEL.charset: strokes` a recogniser spells the strokes of a word, not its characters, as the one behind the
+stroke-focus loss does (Text Gestalt, https://arxiv.org/abs/2112.08171).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,12 +20,15 @@ import torch.nn.functional as F
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from dataset.charset import read_charset, reduce_text
+from dataset.charset import STROKES, read_charset, reduce_text
 from interface.checkpoint import CheckpointError, load_weights, read_weights
 from interface.systems.base import Losses, System
 from loss.ctc import ctc_loss
-from model import build_model
+from loss.stroke_focus import strokes_of
+from model import build_model, model_spec
 from model.recognizer.attention_decoder import sequence_cross_entropy
+
+log = logging.getLogger(__name__)
 
 CHARSET = "charset"  # key of the trained state: code points of the characters, in the order of their classes
 
@@ -38,6 +46,9 @@ class Words:
     labels: list[str]
 
 
+STROKES_READ = 128  # strokes and end symbol of the longest word: four of each of the 31 characters that are read else
+
+MARKS = 3  # classes beside those of the charset, at most: blank, or end, padding and unknown
 OTHER_CHARSET = "If the file was made with another --charset, give the same here."
 
 
@@ -58,13 +69,52 @@ def start_weights(network: Any) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def other_symbols(network: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own tensors with a row for each symbol, if the weights are of another number of symbols.
+
+    Args:
+        network: a recogniser; its `charset` says how many symbols it has.
+        state: weights.
+
+    Returns:
+        Nothing if all shapes are equal, or differ in another way.
+    """
+    own = network.state_dict()
+    others = {key: value for key, value in own.items() if key in state and state[key].shape != value.shape}
+    symbols = range(len(network.charset), len(network.charset) + MARKS + 1)
+    if any(not len(value.shape) == len(state[key].shape) > 0 for key, value in others.items()):
+        return {}
+    rows = {len(value) - len(state[key]) for key, value in others.items()}
+    alike = all(len(value) in symbols and value.shape[1:] == state[key].shape[1:] for key, value in others.items())
+    return others if alike and len(rows) == 1 else {}
+
+
+def begin_with(network: Any, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load weights to begin a training with; those of another number of symbols serve, too.
+
+    What knows symbols then keeps its random weights; the rest of a recogniser looks at pictures.
+
+    Raises:
+        CheckpointError: they don't fit in another way.
+    """
+    others = other_symbols(network, state)
+    load_weights(network, {**state, **others}, source, hint=OTHER_CHARSET)
+    if others:
+        log.warning("%s was made with another charset; what knows symbols begins anew: %s", source, ", ".join(others))
+
+
 class RecognizerSystem(System):
     """A recogniser and what all recipes for recognisers share.
 
     Args:
         network: as `model.recognizer.base.Recognizer` says.
         charset: what it can read.
+
+    Attributes:
+        strokes: the characters of the charset are kinds of strokes, and labels are spelled with them.
     """
+
+    strokes: bool = False
 
     def __init__(self, network: Any, charset: str) -> None:
         super().__init__()
@@ -79,7 +129,11 @@ class RecognizerSystem(System):
             ValueError: it cannot be trained with batches of one word.
         """
         charset = read_charset(config.MODEL.charset)
-        network = build_model(config.arch, charset=charset)
+        options: dict[str, Any] = {"charset": charset}
+        strokes = config.MODEL.charset == STROKES
+        if strokes and "read_length" in model_spec(config.arch).options:
+            options["read_length"] = STROKES_READ
+        network = build_model(config.arch, **options)
         if training and config.TRAIN.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in network.modules()):
             raise ValueError(
                 f"--arch {config.arch} normalises the features of its rectifier over the batch, so one word is not "
@@ -94,16 +148,24 @@ class RecognizerSystem(System):
                 purpose="the beginning of the training",
                 remedy="leave --pretrained out to train from nothing",
             )
-            load_weights(network, state, config.MODEL.pretrained, hint=OTHER_CHARSET)
-        return cls(network, charset)
+            begin_with(network, state, config.MODEL.pretrained)
+        system = cls(network, charset)
+        system.strokes = strokes
+        return system
+
+    @property
+    def symbols(self) -> str:
+        """What it spells words with."""
+        return "strokes" if self.strokes else "characters"
 
     def reduce(self, label: str) -> str:
-        """What of a label the recogniser can read."""
-        return reduce_text(label, self.charset)
+        """What of a label the recogniser can read, as it would read it."""
+        return strokes_of(label) if self.strokes else reduce_text(label, self.charset)
 
     def unusable(self, label: str) -> str:
         """Why a label cannot be learned; empty if it can."""
-        return "" if self.reduce(label) else "without a character of the charset"
+        reason = "without a character that has strokes" if self.strokes else "without a character of the charset"
+        return "" if self.reduce(label) else reason
 
     def prepared(self, words: Words) -> Tensor:
         """(N, ...) what the network eats, of pictures of several sizes.
@@ -207,7 +269,7 @@ class AttentionRecognizer(RecognizerSystem):
     def unusable(self, label: str) -> str:
         """Why a label cannot be learned: reading would give up before its end."""
         limit = self.network.reading_length
-        too_long = f"too long to be read with {limit - 1} characters at most"
+        too_long = f"too long to be read with {limit - 1} {self.symbols} at most"
         return super().unusable(label) or (too_long if len(self.reduce(label)) >= limit else "")
 
     def spelled(self, labels: Sequence[str]) -> tuple[list[list[int]], Tensor]:

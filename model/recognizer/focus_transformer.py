@@ -23,7 +23,7 @@ from model.recognizer.gray import LUMA, check_rgb, resized_gray
 from model.recognizer.reading import Reading, check_charset
 from model.registry import RECOGNITION, register_model
 
-READ_LENGTH = 32  # symbols after which reading gives up, the end symbol included
+READ_LENGTH = 32  # symbols after which reading usually gives up, the end symbol included
 READ_SIZE = (32, 128)  # (H, W)
 HEAD_FEATURES = 64  # of each attention head of the published network
 SMALL_WIDTHS, SMALL_BLOCKS = (32, 64, 128, 128, 192, 192, 256), (1, 1, 1, 1)
@@ -189,6 +189,7 @@ class FocusTransformer(nn.Module):
         heads: int | None = None,
         charset: str = ALPHANUMERIC,
         max_length: int = 512,
+        read_length: int = READ_LENGTH,
         dropout: float = 0.1,
     ) -> None:
         """Build the network with random weights.
@@ -200,6 +201,7 @@ class FocusTransformer(nn.Module):
             heads: attention heads of the decoder; they divide D. None: one for every 64 features, as published.
             charset: the characters of classes 1, 2, ...; class 0 is the start and end symbol.
             max_length: longest text, in characters with the end symbol.
+            read_length: symbols after which reading gives up, the end symbol included.
             dropout: in the decoder, training mode only.
 
         Raises:
@@ -216,7 +218,7 @@ class FocusTransformer(nn.Module):
         heads = max(1, features // HEAD_FEATURES) if heads is None else heads
         if features % 4 or features % heads:
             raise ValueError(f"output width {features} must be a multiple of 4 and of the number of heads, {heads}")
-        self.charset = charset
+        self.charset, self.read_length = charset, read_length
         classes = len(charset) + 1
         self.embedding_word = Embedding(classes, features // 2)
         self.encoder = Encoder(widths, blocks)
@@ -256,7 +258,7 @@ class FocusTransformer(nn.Module):
     @property
     def reading_length(self) -> int:
         """Symbols after which reading gives up, the end symbol included."""
-        return min(READ_LENGTH, len(self.positions))
+        return min(self.read_length, len(self.positions))
 
     @staticmethod
     def preprocess(images: Tensor) -> Tensor:
@@ -332,8 +334,8 @@ class FocusTransformer(nn.Module):
             images: (N, 1, H, W) gray in [0, 1].
 
         Returns:
-            Class ids (N, L) and log-probabilities (N, L); L is at most 32, less if all words have ended. What follows
-            the end symbol 0 of a word means nothing.
+            Class ids (N, L) and log-probabilities (N, L); L is at most `reading_length`, less if all words have ended.
+            What follows the end symbol 0 of a word means nothing.
         """
         image = self.decoder.multihead.project(self.encode(images))
         symbol = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)
