@@ -217,7 +217,7 @@ def build(args: argparse.Namespace, data: Path) -> tuple[Bench, dict[str, Any]]:
     flags = ["--arch", args.arch, *(CLUES if args.arch in STRAIGHTFORWARD else []), "--go_test", "--workers", "0"]
     flags += ["--tpg_pretrained", "random", "--batch_size", str(args.batch_size), "--device", args.device]
     config = load_settings(flags).config
-    spec = loader_spec(config, rank=0, world_size=1, pin_memory=device.type == "cuda")
+    spec = loader_spec(config, rank=0, world_size=1, device=device)
     words = collate(spec.pairs([data]).__getitems__(range(min(args.images, 16))))
     lr = words.images_lr if words.images_lr.shape[1] > 3 else torch.cat([words.images_lr, words.images_lr[:, :1]], 1)
     system = ready_system(args.arch, lr)
