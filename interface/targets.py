@@ -1,7 +1,8 @@
 """What frozen networks make of a training sample never changes, so it is computed once: kept in memory or on disk.
 
-A value is computed from its sample alone, in a batch of one. It then does not depend on which batch asked first, and a
-resumed run, which asks in another order, gets the same bits.
+On a CPU a value is computed from its sample alone, in a batch of one. It then does not depend on which batch asked first,
+and a resumed run, which asks in another order, gets the same bits. A GPU, which would be idle most of that time and does
+not promise the same bits anyway, computes a batch at once.
 """
 
 import contextlib
@@ -45,8 +46,8 @@ class Targets:
             name: of the kind of value.
             network: what computes it; frozen.
             indices: (N,) int64 sample numbers in the data set, on the CPU.
-            compute: rows of the batch as a slice -> their values (n, ...); asked for a single row where that is kept,
-                else for all at once, `slice(None)`.
+            compute: rows of the batch as a slice -> their values (n, ...). `slice(None)` asks for all of them for this
+                batch alone; any other slice for values to be kept.
 
         Returns:
             (N, ...) without gradient.
@@ -69,6 +70,7 @@ class TargetCache(Targets):
         folder: keep them in files there, for later runs as well; None: in memory.
         dtype: of what is kept, "float32" or "float16".
         limit: most bytes to keep; kinds that do not fit are computed every time, and the log says so.
+        at_once: whether all samples of a batch are computed together; by default on GPUs.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class TargetCache(Targets):
         folder: Path | None,
         dtype: str = "float32",
         limit: float,
+        at_once: bool | None = None,
     ) -> None:
+        self.at_once = at_once
         self.samples, self.longest, self.key, self.folder = samples, longest, key, folder
         self.longest_strokes = longest_strokes
         self.dtype, self.free = np.dtype(dtype), limit
@@ -96,8 +100,14 @@ class TargetCache(Targets):
             if shelf is None:
                 return compute(slice(None))
             numbers = indices.numpy()
-            for row in np.flatnonzero(~shelf.known[numbers]).tolist():
-                shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
+            new = np.flatnonzero(~shelf.known[numbers]).tolist()
+            if new and (shelf.device.type == "cuda" if self.at_once is None else self.at_once):
+                values = compute(slice(0, None)).float().cpu()
+                for row in new:
+                    shelf.add(int(numbers[row]), values[row])
+            else:
+                for row in new:
+                    shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
             return torch.from_numpy(shelf.values[numbers]).to(shelf.device, torch.float32, non_blocking=True)
 
     def sync(self) -> None:

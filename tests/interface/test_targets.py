@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from dataset.loading import LoaderSpec
+from dataset.loading import Batch, LoaderSpec
 from interface import data as data_module
 from interface import targets as targets_module
 from interface.checkpoint import load_checkpoint
 from interface.config import load_settings
 from interface.data import loader_spec, target_cache
 from interface.super_resolution import TextSR
+from interface.systems.base import ImageLosses
 from interface.targets import TargetCache, Targets, memory_share
-from loss.text_focus import encode_labels
+from loss.text_focus import TextFocus, encode_labels
 from tests.dataset.pictures import entries_of, word_pair, write_entries
 from tests.interface.helpers import LIGHT, SmallFocus, assert_identical, run, shrink_recognisers, task
 
@@ -39,8 +40,8 @@ class Reader:
         return targets.get("reading", self.network, numbers, compute)
 
 
-def cache(folder=None, *, key="data", dtype="float32", limit=1e9):
-    return TargetCache(6, longest=3, key=lambda: key, folder=folder, dtype=dtype, limit=limit)
+def cache(folder=None, *, key="data", dtype="float32", limit=1e9, at_once=None):
+    return TargetCache(6, longest=3, key=lambda: key, folder=folder, dtype=dtype, limit=limit, at_once=at_once)
 
 
 def test_without_a_cache_every_batch_is_computed_at_once():
@@ -57,6 +58,29 @@ def test_each_sample_is_computed_once():
     torch.testing.assert_close(first, reader.network(IMAGES[[4, 1, 0]]))
     assert torch.equal(reader.of(targets, [0, 2, 4]), torch.stack([first[2], reader.of(targets, [2])[0], first[0]]))
     assert reader.asked[4:] == [[2]]
+
+
+def test_a_gpu_computes_the_new_samples_of_a_batch_at_once():
+    reader, targets = Reader(), cache(at_once=True)
+    torch.testing.assert_close(reader.of(targets, [4, 1, 0]), reader.network(IMAGES[[4, 1, 0]]))
+    torch.testing.assert_close(reader.of(targets, [0, 2]), reader.network(IMAGES[[0, 2]]))
+    reader.of(targets, [2, 4, 1])
+    assert reader.asked == [[4], [4, 1, 0], [0, 2]]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_kept_attention_has_rows_for_the_longest_label_of_all(at_once):
+    torch.manual_seed(0)
+    focus = TextFocus(SmallFocus())
+    losses = ImageLosses(load_settings(["--arch", "tsrn"]).config.LOSS, focus)
+    images = torch.rand(2, 3, 32, 128)
+    targets = TargetCache(6, longest=5, key=str, folder=None, limit=1e9, at_once=at_once)
+    batch = Batch(images, images, ["ab", "c"], torch.tensor([3, 1]))
+    sharp = losses.sharp(batch, targets)
+    assert sharp.text.inputs.shape == (2, 3)
+    assert sharp.attention.shape[2] == 6
+    expected = focus.attention_targets(images, encode_labels(batch.labels))
+    torch.testing.assert_close(sharp.attention[:, :, :3], expected)
 
 
 def test_values_do_not_depend_on_who_asked_first():
