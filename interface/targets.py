@@ -1,8 +1,8 @@
 """What frozen networks make of a training sample never changes, so it is computed once: kept in memory or on disk.
 
-On a CPU a value is computed from its sample alone, in a batch of one. It then does not depend on which batch asked first,
-and a resumed run, which asks in another order, gets the same bits. A GPU, which would be idle most of that time and does
-not promise the same bits anyway, computes a batch at once.
+On a CPU a value is computed from its sample alone, in a batch of one. It then does not depend on which batch asked
+first, and a resumed run, which asks in another order, gets the same bits. A GPU, which would be idle most of that time
+and does not promise the same bits anyway, computes a batch at once.
 """
 
 import contextlib
