@@ -65,7 +65,7 @@ def evaluate(system: Clues, loader: Iterable[Batch], read: Read, clock: Clock) -
 
 
 def super_resolve(system: Clues, lr: Tensor, hr: Tensor | None, clock: Clock) -> Tensor:
-    """`system.cascade` of one stage, of all pictures at once, with a reading of HR (if it is given) that nobody uses."""
+    """`system.cascade` of one stage, all pictures at once; `hr`, if it is given, is read as well, which nobody uses."""
     student, network = system.student(0), system.network(0)
     with clock("student"):
         prior = student(student.preprocess(lr)).transpose(0, 1).softmax(-1)
