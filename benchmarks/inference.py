@@ -17,8 +17,20 @@ from torch import Tensor, nn
 
 from benchmarks import counting
 from benchmarks.building import SAMPLES, STRAIGHTFORWARD, guides_of, networks_of, ready_system
-from benchmarks.measuring import efficiency, in_turn, mebibytes, number, peak_memory, percent, rows, spread, state_bytes
+from benchmarks.measuring import (
+    Clock,
+    efficiency,
+    in_turn,
+    mebibytes,
+    number,
+    peak_memory,
+    percent,
+    rows,
+    spread,
+    state_bytes,
+)
 from benchmarks.straightforward import straighten
+from benchmarks.straightforward_evaluation import super_resolve
 from interface.systems import System
 
 FIRST = "straightforward"
@@ -53,6 +65,19 @@ def works_of(system: System, given: tuple[Tensor, ...]) -> dict[str, Way]:
     return works
 
 
+def straightforward_works(system: Any, given: tuple[Tensor, ...]) -> dict[str, Way]:
+    """The same by the long way, for a straightened system of one stage, which takes all pictures at once."""
+    clock = Clock(given[0].device)
+    clock.running = False
+    network = networks_of(system)[0]
+
+    def alone(count: int) -> Tensor:
+        sr: Tensor = network(*(value[:count] for value in given))
+        return sr
+
+    return {ALONE: alone, PATH: lambda count: super_resolve(system, given[0][:count], None, clock)}
+
+
 def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) -> dict[str, dict[str, Way]]:
     """{work: {side: how to super-resolve the first pictures, given their number}}."""
     device = given[0].device
@@ -69,7 +94,7 @@ def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) ->
 
     found: dict[str, dict[str, Way]] = {name: {} for name in ours}
     if theirs is not None:
-        for name, work in works_of(theirs, given).items():
+        for name, work in straightforward_works(theirs, given).items():
             found[name][FIRST] = quiet(work)
     for name, work in ours.items():
         found[name] |= {OURS: quiet(work), BF16: quiet(work, lower=True)}

@@ -64,12 +64,13 @@ def evaluate(system: Clues, loader: Iterable[Batch], read: Read, clock: Clock) -
     return run
 
 
-def super_resolve(system: Clues, lr: Tensor, hr: Tensor, clock: Clock) -> Tensor:
-    """`system.cascade` of one stage, with a reading of HR that nobody uses."""
+def super_resolve(system: Clues, lr: Tensor, hr: Tensor | None, clock: Clock) -> Tensor:
+    """`system.cascade` of one stage, all pictures at once; `hr`, if it is given, is read as well, which nobody uses."""
     student, network = system.student(0), system.network(0)
     with clock("student"):
         prior = student(student.preprocess(lr)).transpose(0, 1).softmax(-1)
-        student(student.preprocess(hr))
+        if hr is not None:
+            student(student.preprocess(hr))
     with clock("language model"):
         text = network.language_clue(prior).softmax(-1)
     with clock("SR network"):
