@@ -31,6 +31,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.straightforward import straighten
 from benchmarks.straightforward_evaluation import super_resolve
+from interface.inference import in_parts, lower_weights
 from interface.systems import System
 
 FIRST = "straightforward"
@@ -52,12 +53,12 @@ def given_to(network: nn.Module, work: Callable[[], object]) -> tuple[Tensor, ..
 
 
 def works_of(system: System, given: tuple[Tensor, ...]) -> dict[str, Way]:
-    """What can be done with so many of the pictures that a system's first SR network was `given`."""
+    """What can be done, as the program does it, with so many of the pictures that the first SR network was `given`."""
     network, pictures = networks_of(system)[0], given[0]
 
     def alone(count: int) -> Tensor:
-        sr: Tensor = network(*(value[:count] for value in given))
-        return sr
+        images, *clues = (value[:count] for value in given)
+        return in_parts(network, images, *clues)
 
     works: dict[str, Way] = {ALONE: alone}
     if guides_of(system):
@@ -82,6 +83,8 @@ def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) ->
     """{work: {side: how to super-resolve the first pictures, given their number}}."""
     device = given[0].device
     theirs = straighten(copy.deepcopy(system)).to(device) if arch in STRAIGHTFORWARD and against == FIRST else None
+    lowered = copy.deepcopy(system).to(device).to(memory_format=torch.channels_last)
+    lower_weights(lowered, torch.bfloat16)  # as a test in bf16 does
     ours = works_of(system.to(device).to(memory_format=torch.channels_last), given)
 
     def quiet(work: Way, *, lower: bool = False) -> Way:
@@ -96,8 +99,8 @@ def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) ->
     if theirs is not None:
         for name, work in straightforward_works(theirs, given).items():
             found[name][FIRST] = quiet(work)
-    for name, work in ours.items():
-        found[name] |= {OURS: quiet(work), BF16: quiet(work, lower=True)}
+    for name, work in works_of(lowered, given).items():
+        found[name] |= {OURS: quiet(ours[name]), BF16: quiet(work, lower=True)}
     return found
 
 

@@ -6,6 +6,7 @@ import ctypes
 import platform
 import statistics
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,35 @@ def peak_memory(work: Callable[[], T], device: torch.device) -> tuple[T, int | N
         return work(), None
     result = work()
     return result, max(0, _status("VmHWM") - held)
+
+
+def host_waits(work: Callable[[], object], device: torch.device) -> int | None:
+    """How often the program waits for a GPU within `work`, by PyTorch's own count; None where there is none."""
+    if device.type != "cuda":
+        return None
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            work()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in said)
+
+
+def recurrent_seconds(module: nn.Module, work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that recurrent layers take forward within `work`."""
+    clock = Clock(device)
+    layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    for layer in layers:
+        layer.forward = clock.wrap(layer.forward, "recurrent")  # type: ignore[method-assign]
+    try:
+        work()
+    finally:
+        for layer in layers:
+            del layer.forward
+    return clock.spent["recurrent"]
 
 
 def state_bytes(module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> int:

@@ -29,10 +29,12 @@ from benchmarks.measuring import (
     Clock,
     efficiency,
     finish,
+    host_waits,
     mebibytes,
     number,
     peak_memory,
     percent,
+    recurrent_seconds,
     rows,
     state_bytes,
 )
@@ -102,6 +104,8 @@ class Side:
         results: seconds by part of each measured step.
         losses: of all steps.
         memory: most bytes that a step held, the state of networks and optimizer included.
+        waits: how often the program waits for a GPU in a step, without the end of it; nothing is measured meanwhile.
+        recurrent: seconds of a step that recurrent layers take forward.
     """
 
     way: Way
@@ -114,6 +118,8 @@ class Side:
     results: list[dict[str, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     memory: int | None = None
+    waits: int | None = None
+    recurrent: float = 0.0
 
     def step(self, number: int) -> dict[str, float]:
         """Train on one batch; returns seconds by part."""
@@ -161,6 +167,16 @@ class Side:
         """Take a step that is not measured, but for its memory."""
         _, beside = peak_memory(lambda: self.step(number), self.clock.device)
         self.memory = None if beside is None else beside + state_bytes(self.system, self.optimizer)
+
+    def look_closer(self, number: int) -> None:
+        """Take steps that are not measured, for what would change their time."""
+        taken = len(self.losses)
+        self.clock.running = False
+        waits = host_waits(lambda: self.step(number), self.clock.device)
+        self.waits = None if waits is None else waits - 1
+        self.recurrent = recurrent_seconds(self.system, lambda: self.step(number), self.clock.device)
+        self.clock.running = True
+        del self.losses[taken:]
 
 
 class TimedTargets:
@@ -269,6 +285,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for side in sides.values():  # in turn, so that whatever else the machine does meets all of them
                 (side.warm_up if step < args.warmup else side.measure)(step)
             print(f"{step + 1 - args.warmup} of {args.repeats}", file=sys.stderr)
+        for side in sides.values():
+            side.look_closer(args.warmup + args.repeats)
     return {
         "seconds": {
             name: {part: statistics.median(r.get(part, 0.0) for r in side.results) for part in PARTS}
@@ -281,6 +299,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         },
         "losses": {name: side.losses for name, side in sides.items()},
         "memory": {name: side.memory for name, side in sides.items()},
+        "host_waits": {name: side.waits for name, side in sides.items()},
+        "recurrent_seconds": {name: side.recurrent for name, side in sides.items()},
         "precision": {name: PRECISIONS[side.way.precision] for name, side in sides.items()},
         "needed_flop": {name: needed_by(name, side.way, counts, config) for name, side in sides.items()},
         "largest_loss_difference": loss_difference([side.losses for side in sides.values() if exact(side.way)]),
@@ -321,6 +341,11 @@ def table(result: dict[str, Any]) -> str:
         lines.append(["needed, GFLOP an image", *(number(result["needed_flop"][name] / 1e9) for name in names)])
         lines.append(["efficiency (needed work / peak)", *map(percent, shares)])
         lines.append(["memory, MiB", *(mebibytes(result["memory"][name]) for name in names)])
+    if "recurrent_seconds" in result:
+        taken = result["recurrent_seconds"]
+        lines.append(["recurrent layers, forward", *(percent(taken[name] / seconds[name]["step"]) for name in names)])
+    if any(result.get("host_waits", {}).values()):
+        lines.append(["waits for the GPU in a step", *(str(result["host_waits"][name]) for name in names)])
     losses = ", ".join(f"{name} {losses[0]:.6g}" for name, losses in result["losses"].items())
     notes = [f"Loss of the first step: {losses}"]
     if result.get("largest_loss_difference") is not None:

@@ -42,7 +42,10 @@ def test_sides_that_compute_the_same_lose_the_same(small, tmp_path, capsys):
     assert flop[training.FIRST] == flop[training.OURS_LATER]
     assert result["precision"][training.BF16] == "bfloat16"
     assert result["seconds"][training.OURS_LATER]["teacher"] < result["seconds"][training.OURS_FIRST]["teacher"]
+    assert all(0 < result["recurrent_seconds"][name] < result["seconds"][name]["step"] for name in names)
+    assert result["host_waits"] == dict.fromkeys(names)
     printed = capsys.readouterr().out
+    assert "| recurrent layers, forward |" in printed
     assert "| **step** |" in printed
     assert "Largest relative difference" in printed
     assert "efficiency" in printed
@@ -143,3 +146,23 @@ def test_wrong_options_are_refused(flags, message, capsys):
 def test_a_small_recogniser_for_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--recogniser small: --arch srcnn trains without a text-focus loss"):
         building.training_config("srcnn", [], tmp_path, "small")
+
+
+def test_five_steps_lose_the_same(small, tmp_path):
+    """At a rate at which rounding does not decide where random weights go; the contours' directions jump by rounding."""
+    data = tmp_path / "words"
+    building.render(data, 4)
+    config = building.training_config("rtsrn", "--batch_size 4 --device cpu --workers 0".split(), tmp_path, "published")
+    config.TRAIN.lr = 1e-4
+    config.LOSS.lca = False
+    sides = [
+        training.build_side(name, way, config, data, CPU)
+        for name, way in training.ways(run.command_line().parse_args(["train"]), config).items()
+        if training.exact(way)
+    ]
+    assert len(sides) == 3
+    for step in range(5):
+        for side in sides:
+            side.step(step)
+    assert all(side.losses[-1] < 0.9 * side.losses[0] for side in sides)
+    assert loss_difference([side.losses for side in sides]) < 1e-5
