@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
 
 from interface.checkpoint import load_checkpoint, save_checkpoint
 from interface.config import Settings, changed_options, plain
@@ -51,6 +52,16 @@ def build_accelerator(device: str, mixed_precision: str) -> Accelerator:
     if mixed_precision == "fp16" and kind != "cuda":
         raise ValueError(f"--mixed_precision fp16 has no effect on {kind}; use bf16, or no mixed precision")
     return Accelerator(cpu=kind == "cpu", mixed_precision=mixed_precision)
+
+
+def lay_channels_together(module: nn.Module) -> None:
+    """Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
+
+    `module.to(memory_format=...)` fails where a network has three-dimensional convolutions; those stay as they are.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
 
 class StopRequested(Exception):
@@ -105,8 +116,7 @@ class TextBase:
         if self.resume is not None:
             self.resume.load_system(self.system)
         self.system.to(self.device)
-        # Convolutions are a fifth faster on CPU, and take tensor cores on GPU, when channels lie together.
-        self.system.to(memory_format=torch.channels_last)
+        lay_channels_together(self.system)
         self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
 
     def build_trained_system(self) -> None:
