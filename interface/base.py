@@ -24,8 +24,7 @@ from interface.readers import ReadingCache, build_readers
 from interface.resume import BEST, Resume, open_resume
 from interface.run_folder import choose_folder, free_folder, prepare_folder
 from interface.state import StopSignals, restore_rng, rng_state, seed_everything
-from interface.systems import System, build_system
-from interface.systems.base import unused_options
+from interface.systems import System, build_system, unused_options
 
 log = logging.getLogger(__name__)
 
