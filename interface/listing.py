@@ -24,7 +24,8 @@ from model import ModelSpec, list_models, model_spec
 
 FORMS = ("text", "markdown")
 JUDGES = ("CRNN", "MORAN", "ASTER")
-HEAD = ("--arch", "parameters", "MACs", "weights", *JUDGES, "paper", "source")
+HEAD = ("--arch", "parameters", "MACs", "weights", *JUDGES, "paper", "source", "licence")
+UNKNOWN = "?"  # a licence that is not stated here: see the repository
 GUIDES = "recognizer"  # begins the name of the part of a system that reads
 
 
@@ -133,9 +134,10 @@ def row(arch: str, *, links: bool) -> tuple[str, ...]:
     scores = [f"{spec.scores[judge]:.1f}" if judge in spec.scores else "-" for judge in JUDGES]
     places = [(f"[{name}]({address})" if links else address) if address else "-"
               for name, address in (("paper", spec.paper), ("code", spec.source))]  # fmt: skip
+    licence = spec.licence or (UNKNOWN if spec.source else "-")
     weights = needed_weights(spec, config) or "-"
     name = f"`{arch}`" if links else arch
-    return (name, f"{size.parameters / 1e6:.2f} M", f"{size.macs / 1e9:.2f} G", weights, *scores, *places)
+    return (name, f"{size.parameters / 1e6:.2f} M", f"{size.macs / 1e9:.2f} G", weights, *scores, *places, licence)
 
 
 def table(form: str) -> str:

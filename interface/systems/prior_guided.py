@@ -51,7 +51,7 @@ class PriorGuided(System):
     """
 
     frozen: tuple[str, ...] = ("losses", "teacher")
-    reads = (
+    reads: tuple[str, ...] = (
         *("stu_iter", "sr_share", "tpg_share", "tpg", "tpg_pretrained", "freeze_tpg"),
         *("prior_dropout", "detach_prior"),
     )

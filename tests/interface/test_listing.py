@@ -104,7 +104,9 @@ def test_the_table_as_text(sizes, capsys):
     assert head.split() == list(listing.HEAD)
     assert [line.split()[0] for line in lines] == list_models()
     tsrn = next(line for line in lines if line.startswith("tsrn")).split()
-    assert tsrn == [*"tsrn 1.50 M 2.00 G - 41.4 55.4 58.3".split(), model_spec("tsrn").paper, model_spec("tsrn").source]
+    spec = model_spec("tsrn")
+    assert tsrn == [*"tsrn 1.50 M 2.00 G - 41.4 55.4 58.3".split(), spec.paper, spec.source, spec.licence or "?"]
+    assert next(line for line in lines if line.startswith("bicubic")).split()[-2:] == ["-", "-"]
     assert "crnn.pth" in next(line for line in lines if line.startswith("c3stisr"))
 
 
