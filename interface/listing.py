@@ -49,7 +49,7 @@ def measure(config: EasyDict) -> Size:
     shape = (1, 4 if config.MODEL.mask else 3, *(side // config.TRAIN.down_sample_scale for side in (32, 128)))
     # Built in earnest: some weights are drawn in ways that fake tensors do not know.
     system = build_system(config, training=False, pretrained=False).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), attention_in_steps():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), unfused_attention():
         parts = system.published_parts()
         networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
         readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]
@@ -84,8 +84,8 @@ def count_recurrences(network: nn.Module) -> list[int]:
 
 
 @contextmanager
-def attention_in_steps() -> Iterator[None]:
-    """Keep PyTorch from computing whole attention layers as one operation, which its counter passes over."""
+def unfused_attention() -> Iterator[None]:
+    """Self-attention in steps that PyTorch's counter knows: in evaluation it is one operation, which counts nothing."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

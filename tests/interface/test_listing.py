@@ -24,6 +24,7 @@ PUBLISHED = {
     "srcnn": ("", 81_920_000),
     "srresnet": ("--STN", 672_399_360),
     "tatt": ("--STN", 1_267_630_720),
+    "tatt_sft": ("--STN", 1_187_959_808),
     "tbsrn": ("--STN", 2_533_294_080),
     "tpgsr": ("--STN", 959_237_120),
     "tpgsr_rdn": ("", 1_276_382_208),
@@ -63,16 +64,6 @@ def test_other_forms_have_the_published_size(form):
     assert (size.parameters, size.macs) == (parameters, macs - TWICE.get(form.split()[0], 0))
 
 
-def test_whole_layers_of_attention_are_counted():
-    """By hand: four products of 7 tokens with 8x8 matrices, and each token with each in scores and sums."""
-    attention = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
-    tokens = torch.zeros(1, 7, 8)
-    with torch.no_grad(), listing.attention_in_steps(), listing.FlopCounterMode(display=False) as counter:
-        attention(tokens, tokens, tokens, need_weights=False)
-    assert counter.get_total_flops() == 2 * (4 * 7 * 8 * 8 + 2 * 7 * 7 * 8)
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
 def test_a_recurrent_layer_is_counted_by_the_formula():
     """TSRN's: 1024 steps, two directions, three gates, 32 units that see 64 features and 32 of their own."""
     one, two = (listing.measure(load_settings(["--arch", "tsrn", "--go_test", "--srb", n]).config) for n in "12")
@@ -87,6 +78,16 @@ def test_the_recogniser_that_guides_is_left_out():
         torch.ones(2, 3) @ torch.ones(3, 7)
     assert taken == [2 * 3 * 4 * 5]
     assert counter.get_total_flops() == taken[0] + 2 * 2 * 3 * 7
+
+
+@torch.no_grad()
+def test_self_attention_counts():
+    """Of 10 places with 8 features: four projections, and two products of each place with each."""
+    attention, x = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.ones(1, 10, 8)
+    with listing.FlopCounterMode(display=False) as counter, listing.unfused_attention():
+        attention(x, x, x, need_weights=False)
+    assert counter.get_total_flops() == 2 * (4 * 10 * 8 * 8 + 2 * 10 * 10 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_deformable_convolutions_count(monkeypatch):
