@@ -35,7 +35,7 @@ PUBLISHED = {
     "vdsr": ("", 2_732_064_768),
 }
 # Parameters that published networks hold and never use; they are left out here.
-UNUSED = {"lapsrn": 436_048, "sgenet": 92_706, "tatt": 37_696, "tbsrn": 229_875}
+UNUSED = {"lapsrn": 436_048, "sgenet": 92_706, "tatt": 37_696, "tatt_sft": 8_384, "tbsrn": 229_875}
 # By how much a published count exceeds ours. That of SGENet does by exactly one more pass of its recogniser's rectifier
 # (convolutions, layers, spline) and head, so these seem to be passed twice there; one pass gives the same result.
 TWICE = {"sgenet": 35_979_264 + 282_624 + 148_258 + 25 * 192 * 37}
