@@ -47,6 +47,7 @@ from dataset.loading import Batch, LoaderSpec, build_loader, collate
 from interface.config import load_settings
 from interface.data import loader_spec, named_splits
 from interface.evaluation import BICUBIC, HR, LR, Evaluator, Split
+from interface.inference import lay_channels_together
 from interface.readers import Reader, ReadingCache
 from interface.systems import System
 from model.recognizer.reading import Reading
@@ -229,7 +230,7 @@ def build(args: argparse.Namespace, data: Path) -> tuple[Bench, dict[str, Any]]:
     theirs = None
     if args.against == FIRST:
         theirs = straighten(copy.deepcopy(system)).requires_grad_(True).to(device)
-    system.to(device).to(memory_format=torch.channels_last)
+    lay_channels_together(system.to(device))
     bench = Bench(system, theirs, comparisons, data, spec, args.batch_size, device)
     return bench, {"cascade": cascade, "reading": reading, "stages": system.stages}
 

@@ -31,7 +31,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.straightforward import straighten
 from benchmarks.straightforward_evaluation import super_resolve
-from interface.inference import in_parts, lower_weights
+from interface.inference import in_parts, lay_channels_together, lower_weights
 from interface.systems import System
 
 FIRST = "straightforward"
@@ -83,9 +83,9 @@ def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) ->
     """{work: {side: how to super-resolve the first pictures, given their number}}."""
     device = given[0].device
     theirs = straighten(copy.deepcopy(system)).to(device) if arch in STRAIGHTFORWARD and against == FIRST else None
-    lowered = copy.deepcopy(system).to(device).to(memory_format=torch.channels_last)
+    lowered = lay_channels_together(copy.deepcopy(system).to(device))
     lower_weights(lowered, torch.bfloat16)  # as a test in bf16 does
-    ours = works_of(system.to(device).to(memory_format=torch.channels_last), given)
+    ours = works_of(lay_channels_together(system.to(device)), given)
 
     def quiet(work: Way, *, lower: bool = False) -> Way:
         def resolve(count: int) -> Tensor:

@@ -41,6 +41,7 @@ from benchmarks.measuring import (
 from benchmarks.straightforward import make_straightforward
 from dataset.loading import Batch, WordPairs, collate
 from interface.data import loader_spec, target_cache
+from interface.inference import lay_channels_together
 from interface.optim import build_optimizer
 from interface.systems import System, build_system
 from interface.systems.clues import Clues
@@ -257,7 +258,7 @@ def build_side(name: str, way: Way, config: EasyDict, data: Path, device: torch.
         make_straightforward(system.to(device), clock).train()
         optimizer: Any = torch.optim.Adam(system.params("main"), lr=config.TRAIN.lr, betas=(config.TRAIN.beta1, 0.999))
         return Side(way, system, pairs, clock, config, lambda: None, optimizer)
-    system.to(device).to(memory_format=torch.channels_last).train()
+    lay_channels_together(system.to(device)).train()
     targets = watch(system, clock)
 
     def forget() -> None:

@@ -5,6 +5,7 @@ into `recognizer_best_acc_<i>.pth`, a bare state dict. Published networks hold p
 programs want them in the file. Ours may leave those out; here they get the values they would start a training with.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -20,10 +21,12 @@ from interface.config import SUPER_RESOLUTION, flatten, load_settings
 from interface.resume import BEST, LAST, Resume, open_resume
 from interface.systems import System, build_system
 from interface.systems.base import network_options
-from model import build_model
+from model import build_model, model_spec
 
 MODEL, STUDENT = "model_best_acc_{}.pth", "recognizer_best_acc_{}.pth"
 SEED = 0  # of the parts that are never used
+
+log = logging.getLogger(__name__)
 
 
 def export_published(source: Path, folder: Path, which: str = "") -> list[Path]:
@@ -47,6 +50,10 @@ def export_published(source: Path, folder: Path, which: str = "") -> list[Path]:
     if there:
         raise FileExistsError(f"{folder} holds {', '.join(there[:5])}; nothing is overwritten: name another folder")
     system, config, state = open_trained(source, which)
+    spec, own = model_spec(config.arch), network_options(config)
+    other = [f"{name} = {value}" for name, value in spec.published.items() if own[name] != value]
+    if other:
+        log.warning("published weights go with %s; this run was trained with other options", " and ".join(other))
     return _write(published_contents(system, config, state), folder)
 
 
@@ -91,7 +98,7 @@ def published_contents(system: System, config: EasyDict, state: Mapping[str, Any
                 contents[STUDENT.format(stage)] = modules[stage % len(modules)].state_dict()
             continue
         for stage, network in enumerate(modules):
-            whole = _whole_network(network, config)
+            whole = whole_network(network, config)
             contents[MODEL.format(stage)] = {
                 "state_dict_G": whole.state_dict(),
                 "info": _facts(config, state),
@@ -104,9 +111,9 @@ def published_contents(system: System, config: EasyDict, state: Mapping[str, Any
     return contents
 
 
-def _whole_network(network: nn.Module, config: EasyDict) -> nn.Module:
+def whole_network(network: nn.Module, config: EasyDict) -> nn.Module:
     """The network itself, or a copy with all parts of the published one if it leaves some out."""
-    if not hasattr(network, "published_shapes"):
+    if "published_unused" not in model_spec(config.arch).options:
         return network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)

@@ -6,7 +6,7 @@ and recurrent layers.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,8 @@ from model import ModelSpec, list_models, model_spec
 
 FORMS = ("text", "markdown")
 JUDGES = ("CRNN", "MORAN", "ASTER")
-HEAD = ("--arch", "parameters", "MACs", "weights", *JUDGES, "paper", "source")
+HEAD = ("--arch", "parameters", "MACs", "weights", *JUDGES, "paper", "source", "licence")
+UNKNOWN = "?"  # a licence that is not stated here: see the repository
 GUIDES = "recognizer"  # begins the name of the part of a system that reads
 
 
@@ -48,15 +49,49 @@ def measure(config: EasyDict) -> Size:
     shape = (1, 4 if config.MODEL.mask else 3, *(side // config.TRAIN.down_sample_scale for side in (32, 128)))
     # Built in earnest: some weights are drawn in ways that fake tensors do not know.
     system = build_system(config, training=False, pretrained=False).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), unfused_attention():
         parts = system.published_parts()
         networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
         readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]
+        recurrent, _ = ([count_recurrences(part) for part in parts] for parts in (networks, readers))
         deformable = {torch.ops.torchvision.deform_conv2d: _deformable}
         with FlopCounterMode(display=False, custom_mapping=deformable) as counter, left_out(readers, counter) as read:
             system.super_resolve(torch.zeros(shape))
         operations = counter.get_total_flops() - sum(read)
-    return Size(sum(value.numel() for part in networks for value in part.parameters()), operations // 2)
+    macs = operations // 2 + sum(map(sum, recurrent))
+    return Size(sum(value.numel() for part in networks for value in part.parameters()), macs)
+
+
+def count_recurrences(network: nn.Module) -> list[int]:
+    """Count the multiplications of recurrent layers from now on, which then compute nothing.
+
+    Each step multiplies every matrix of a layer by one vector. PyTorch's counter goes through all steps one by one.
+    """
+    taken: list[int] = []
+
+    def counted(layer: nn.RNNBase) -> Callable[..., tuple[Tensor, None]]:
+        def forward(sequence: Tensor, state: Tensor | None = None) -> tuple[Tensor, None]:
+            steps = torch.Size(sequence.shape[:-1]).numel()
+            taken.append(steps * sum(value.numel() for value in layer.parameters() if value.ndim == 2))
+            return sequence.new_empty(*sequence.shape[:-1], layer.hidden_size * (1 + layer.bidirectional)), None
+
+        return forward
+
+    for layer in network.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.forward = counted(layer)
+    return taken
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Self-attention in steps that PyTorch's counter knows: in evaluation it is one operation, which counts nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
@@ -99,9 +134,10 @@ def row(arch: str, *, links: bool) -> tuple[str, ...]:
     scores = [f"{spec.scores[judge]:.1f}" if judge in spec.scores else "-" for judge in JUDGES]
     places = [(f"[{name}]({address})" if links else address) if address else "-"
               for name, address in (("paper", spec.paper), ("code", spec.source))]  # fmt: skip
+    licence = spec.licence or (UNKNOWN if spec.source else "-")
     weights = needed_weights(spec, config) or "-"
     name = f"`{arch}`" if links else arch
-    return (name, f"{size.parameters / 1e6:.2f} M", f"{size.macs / 1e9:.2f} G", weights, *scores, *places)
+    return (name, f"{size.parameters / 1e6:.2f} M", f"{size.macs / 1e9:.2f} G", weights, *scores, *places, licence)
 
 
 def table(form: str) -> str:

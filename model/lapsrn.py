@@ -2,8 +2,8 @@
 
 Paper: Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution, https://arxiv.org/abs/1704.03915
 Source: https://github.com/WenjiaWang0312/TextZoom, whose key names are kept. Its checkpoints hold two levels, of which
-an enlargement by two uses one; here a network has the levels it needs, and those of a file that it lacks are passed
-over. Training starts with an enlargement that is bilinear, plane by plane.
+an enlargement by two uses one; here a network has the levels it needs unless `published_unused`, and those of a file
+that it lacks are passed over. Training starts with an enlargement that is bilinear, plane by plane.
 """
 
 from typing import Any
@@ -43,19 +43,22 @@ class LapSRN(nn.Module):
         scale_factor: s, a power of two.
         mask: C is 4, with the text mask, else 3.
         hidden_units: half the number of features.
+        published_unused: hold every level of the published network, the unused one included.
 
     Raises:
         ValueError: an argument has no meaning.
     """
 
-    def __init__(self, *, scale_factor: int = 2, mask: bool = False, hidden_units: int = 32) -> None:
+    def __init__(
+        self, *, scale_factor: int = 2, mask: bool = False, hidden_units: int = 32, published_unused: bool = False
+    ) -> None:
         super().__init__()
         check_depth(1, hidden_units)
         self.options: dict[str, Any] = {"scale_factor": scale_factor, "mask": mask, "hidden_units": hidden_units}
         self.levels, self.in_channels = doublings(scale_factor), planes(mask)
         features = 2 * hidden_units
         self.conv_input = nn.Conv2d(self.in_channels, features, 3, padding=1, bias=False)
-        for level in range(1, self.levels + 1):
+        for level in range(1, max(self.levels, PUBLISHED_LEVELS if published_unused else 0) + 1):
             up = nn.ConvTranspose2d(self.in_channels, self.in_channels, 4, stride=2, padding=1, bias=False)
             self.add_module(f"convt_I{level}", up)
             self.add_module(f"convt_R{level}", nn.Conv2d(features, self.in_channels, 3, padding=1, bias=False))
@@ -80,10 +83,9 @@ class LapSRN(nn.Module):
         return picture
 
     def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint and their shapes; those of further levels are never used."""
-        levels = max(self.levels, PUBLISHED_LEVELS)
+        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
         with torch.device("meta"):
-            published = LapSRN(**{**self.options, "scale_factor": 2**levels})
+            published = LapSRN(**self.options, published_unused=True)
         return {key: value.shape for key, value in published.state_dict().items()}
 
 

@@ -38,6 +38,8 @@ class ModelSpec:
     """What it is for: "super_resolution" or "recognition"."""
     source: str = ""
     """Address of the published implementation."""
+    licence: str = ""
+    """SPDX identifier of the licence of `source`. Empty: nobody looked it up for this program; see the repository."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Published word accuracy on TextZoom in %, the mean that the literature gives, by recogniser."""
     published: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +62,7 @@ def register_model(
     signature: str | tuple[str, ...] = (),
     task: str = SUPER_RESOLUTION,
     source: str = "",
+    licence: str = "",
     scores: Mapping[str, float] | None = None,
     published: Mapping[str, Any] | None = None,
 ) -> Callable[[Builder], Builder]:
@@ -73,12 +76,16 @@ def register_model(
             match no key, for networks whose keys are a part of another's.
         task: "super_resolution", or "recognition" for what reads text.
         source: address of the published implementation.
+        licence: SPDX identifier of the licence of `source`, such as "MIT", as its repository states it; leave it out if
+            you have not seen it there. It says nothing about the code here, which is written anew.
         scores: published word accuracy on TextZoom in %, by recogniser, as later papers quote it.
         published: options that published checkpoints need where the default is another; loading one sets them.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or there is a licence of nothing.
     """
+    if licence and not source:
+        raise ValueError(f"licence {licence!r} is that of the published implementation; give its address as source")
 
     def register(builder: Builder) -> Builder:
         name = builder.__name__
@@ -96,6 +103,7 @@ def register_model(
             signature=patterns,
             task=task,
             source=source,
+            licence=licence,
             scores=scores or {},
             published=published or {},
         )

@@ -3,9 +3,9 @@
 Paper: A Text Attention Network for Spatial Deformation Robust Scene Text Image Super-resolution, CVPR 2022,
 https://arxiv.org/abs/2203.09388
 Source: https://github.com/mjq11302010044/TATT (TSRN_TL_TRANS); module names follow it, so its checkpoints load.
-Differences: what is never called (self attention of the decoder, a layer for image features) is left out; the
-recurrence over the queries runs along the columns of the image, where the published one runs from sample to sample of
-the batch, so that a picture depends on its neighbours (`recurrence`).
+Differences: what is never called (self attention of the decoder, a layer for image features) is left out unless
+`published_unused`; the recurrence over the queries runs along the columns of the image, where the published one runs
+from sample to sample of the batch, so that a picture depends on its neighbours (`recurrence`).
 """
 
 from typing import Any
@@ -21,16 +21,6 @@ from model.registry import register_model
 HEADS, DECODER_LAYERS, DROPOUT = 4, 2, 0.1
 LONGEST = 5000  # positions in the table of published checkpoints
 RECURRENCES = ("columns", "batch")
-ATTENTION = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-UNUSED = (
-    *("fc_feature_in.weight", "fc_feature_in.bias"),
-    *(
-        f"transformer.decoder.layers.{layer}.{name}"
-        for layer in range(DECODER_LAYERS)
-        for name in (*(f"self_attn.{part}" for part in ATTENTION), "norm1.weight", "norm1.bias")
-    ),
-)
-"""Keys of the published interpreter that nothing reads."""
 
 
 class Positions(nn.Module):
@@ -74,11 +64,15 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """(P, N, d) pixels and (T, N, d) text -> (P, N, d): each pixel attends to the text."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, published_unused: bool = False) -> None:
         super().__init__()
+        if published_unused:
+            self.self_attn = nn.MultiheadAttention(features, HEADS, dropout=DROPOUT)
         self.multihead_attn = nn.MultiheadAttention(features, HEADS, dropout=DROPOUT)
         self.linear1 = nn.Linear(features, features)
         self.linear2 = nn.Linear(features, features)
+        if published_unused:
+            self.norm1 = nn.LayerNorm(features)
         self.norm2, self.norm3 = nn.LayerNorm(features), nn.LayerNorm(features)
         self.dropout = nn.Dropout(DROPOUT)
 
@@ -106,9 +100,10 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Layers whose normalised results are averaged."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, published_unused: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(features) for _ in range(DECODER_LAYERS))
+        layers = (DecoderLayer(features, published_unused=published_unused) for _ in range(DECODER_LAYERS))
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(features)
 
     def forward(
@@ -125,9 +120,9 @@ class Decoder(nn.Module):
 class Transformer(nn.Module):
     """The parts that published keys hold under this name."""
 
-    def __init__(self, features: int, height: int) -> None:
+    def __init__(self, features: int, height: int, *, published_unused: bool = False) -> None:
         super().__init__()
-        self.encoder, self.decoder = Encoder(features), Decoder(features)
+        self.encoder, self.decoder = Encoder(features), Decoder(features, published_unused=published_unused)
         line = features * height
         self.gru_encoding = nn.GRU(line, line // 2, bidirectional=True, batch_first=True)
 
@@ -140,14 +135,19 @@ class TextInterpreter(nn.Module):
         size: (H, W).
         recurrence: the code of a pixel comes from a recurrence along "columns", or "batch" as published: over the
             samples of the batch.
+        published_unused: hold every parameter of the published interpreter, the unused ones included.
     """
 
-    def __init__(self, features: int, size: tuple[int, int], *, recurrence: str) -> None:
+    def __init__(
+        self, features: int, size: tuple[int, int], *, recurrence: str, published_unused: bool = False
+    ) -> None:
         super().__init__()
         self.size, self.recurrence = size, recurrence
         self.fc_in = nn.Linear(NUM_CLASSES, features)
+        if published_unused:
+            self.fc_feature_in = nn.Linear(features, features)
         self.activation = nn.PReLU()
-        self.transformer = Transformer(features, size[0])
+        self.transformer = Transformer(features, size[0], published_unused=published_unused)
         self.pe = Positions(features)
         self.init_factor = nn.Embedding(size[0] * size[1], features)
 
@@ -185,13 +185,14 @@ class TATT(Skeleton):
 
     Args:
         recurrence: "columns", or "batch" for published checkpoints, whose results depend on the batch.
+        published_unused: hold every parameter of the published network, the unused ones included.
         **options: those of `Skeleton`; twice the hidden units must be a multiple of 4.
 
     Raises:
         ValueError: an argument has no meaning.
     """
 
-    def __init__(self, *, recurrence: str = "columns", **options: Any) -> None:
+    def __init__(self, *, recurrence: str = "columns", published_unused: bool = False, **options: Any) -> None:
         if recurrence not in RECURRENCES:
             raise ValueError(f"unknown recurrence {recurrence!r}; known: {', '.join(RECURRENCES)}")
         super().__init__(**options)
@@ -199,9 +200,13 @@ class TATT(Skeleton):
         features = 2 * self.options["hidden_units"]
         if features % HEADS:
             raise ValueError(f"hidden_units {features // 2} must be even: {HEADS} heads share twice as many features")
-        self.infoGen = TextInterpreter(features, self.size_lr, recurrence=recurrence)
+        self.infoGen = TextInterpreter(features, self.size_lr, recurrence=recurrence, published_unused=published_unused)
 
-    unused_published_keys = tuple(f"infoGen.{key}" for key in UNUSED)
+    def published_shapes(self) -> dict[str, torch.Size]:
+        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
+        with torch.device("meta"):
+            published = TATT(**self.options, published_unused=True)
+        return {key: value.shape for key, value in published.state_dict().items()}
 
     def make_block(self, features: int, number: int) -> nn.Module:
         """TSRN's, with the hint beside its residual."""

@@ -2,7 +2,7 @@
 
 from easydict import EasyDict
 
-from interface.systems.base import System
+from interface.systems.base import System, unused_network_options
 from interface.systems.clues import Clues
 from interface.systems.plain import Plain
 from interface.systems.prior_guided import PriorGuided
@@ -40,3 +40,9 @@ def build_system(config: EasyDict, *, training: bool, pretrained: bool = True) -
         FileNotFoundError: a weights file that the recipe needs is missing.
     """
     return SYSTEMS[model_spec(config.arch).system].build(config, training=training, pretrained=pretrained)
+
+
+def unused_options(config: EasyDict) -> set[str]:
+    """Keys of `MODEL` that neither this network nor its recipe reads, but others do."""
+    known = {key for system in SYSTEMS.values() for key in system.reads}
+    return unused_network_options(config) | (known - set(SYSTEMS[model_spec(config.arch).system].reads))

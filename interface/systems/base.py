@@ -33,6 +33,7 @@ class System(nn.Module):
     Attributes:
         phases: one optimizer each; adversarial recipes have two.
         frozen: names of sub-modules that are never trained; they are left out of checkpoints.
+        reads: keys of `MODEL` that the recipe itself reads, beside those that become options of the network.
         stages: how many pictures `cascade` returns.
         weights: factor of each loss term, so that logs can give terms unweighted as well.
         targets: where values of frozen networks come from: computed anew, or kept.
@@ -40,6 +41,7 @@ class System(nn.Module):
 
     phases: tuple[str, ...] = ("main",)
     frozen: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     stages: int = 1
     weights: dict[str, float]
     targets: Targets = Targets()
@@ -112,8 +114,8 @@ def network_options(config: EasyDict) -> dict[str, Any]:
     return {name: value for name, value in offered.items() if name in taken}
 
 
-def unused_options(config: EasyDict) -> set[str]:
-    """Keys of `MODEL` that this network's builder does not take."""
+def unused_network_options(config: EasyDict) -> set[str]:
+    """Keys of `MODEL` that become options of some networks, but that this network's builder does not take."""
     same = ("STN", "triple_clues", "visual_clue", "flat_prior", "recurrence", "stn_align_corners", "text_form")
     options = {"srb": "srb_nums", "hd_u": "hidden_units"} | {key: key for key in same}
     taken = model_spec(config.arch).options

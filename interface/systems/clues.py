@@ -38,6 +38,8 @@ class Clues(PriorGuided):
         **parts: those of `PriorGuided`.
     """
 
+    reads = (*PriorGuided.reads, "language_model", "student_passes")
+
     def __init__(self, *, config: EasyDict, **parts: Any) -> None:
         super().__init__(config=config, **parts)
         self.linguistic, self.language = config.MODEL.triple_clues, config.LOSS.language

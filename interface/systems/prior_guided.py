@@ -52,6 +52,10 @@ class PriorGuided(System):
     """
 
     frozen: tuple[str, ...] = ("losses", "teacher")
+    reads: tuple[str, ...] = (
+        *("stu_iter", "sr_share", "tpg_share", "tpg", "tpg_pretrained", "freeze_tpg"),
+        *("prior_dropout", "detach_prior"),
+    )
 
     def __init__(
         self,

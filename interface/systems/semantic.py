@@ -31,6 +31,7 @@ class Semantic(System):
     """
 
     frozen = ("losses",)
+    reads = ("tpg_pretrained", "freeze_tpg")
 
     def __init__(self, network: Any, losses: ImageLosses, weights: dict[str, float], config: EasyDict) -> None:
         super().__init__()

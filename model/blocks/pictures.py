@@ -1,4 +1,4 @@
-"""What networks of the classic kind share: the check of their pictures, and the mean colour that is taken away."""
+"""What most networks share, the checks of their pictures and sizes, and the mean colour that classic ones take away."""
 
 import torch
 from torch import Tensor, nn

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.blocks.convolution import PictureConv2d
+from model.blocks.pictures import check_planes, doublings, planes
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.upsample import UpsampleBlock
 
@@ -63,7 +64,7 @@ class Skeleton(nn.Module):
             "stn_height": stn_height,
         }
         _check_sizes(**self.options)
-        self.in_channels = 4 if mask else 3
+        self.in_channels = planes(mask)
         self.size_lr = (height // scale_factor, width // scale_factor)
         self.rectifies = STN
         features = 2 * hidden_units
@@ -74,7 +75,7 @@ class Skeleton(nn.Module):
             self.add_module(name, self.make_block(features, number))
         self.add_hint_modules()
         self.add_module(self.end, self.make_end(features))
-        ups = [self.make_upsampler(features) for _ in range(scale_factor.bit_length() - 1)]
+        ups = [self.make_upsampler(features) for _ in range(doublings(scale_factor))]
         self.add_module(self.head, nn.Sequential(*ups, PictureConv2d(features, self.in_channels, 9, padding=4)))
         if STN:
             self.tps = TPSSpatialTransformer(self.size_lr, align_corners=stn_align_corners)
@@ -155,11 +156,7 @@ class Skeleton(nn.Module):
         Raises:
             ValueError: naming the option that goes with it.
         """
-        if images_lr.ndim != 4 or images_lr.shape[1] != self.in_channels:
-            raise ValueError(
-                f"LR images of shape {tuple(images_lr.shape)}: expected (N, {self.in_channels}, H, W); "
-                "the option mask=True stands for a fourth channel, the text mask"
-            )
+        check_planes(images_lr, self.in_channels)
         if self.rectifies and images_lr.shape[2:] != self.size_lr:
             height, width = self.size_lr
             raise ValueError(
@@ -177,8 +174,7 @@ def residual_blocks(keys: Iterable[str]) -> int:
 def _check_sizes(
     *, scale_factor: int, width: int, height: int, srb_nums: int, hidden_units: int, STN: bool, **_: Any
 ) -> None:
-    if scale_factor < 2 or scale_factor & (scale_factor - 1):
-        raise ValueError(f"scale_factor {scale_factor} must be a power of two above 1, such as 2")
+    doublings(scale_factor)
     if width % scale_factor or height % scale_factor:
         raise ValueError(f"an SR image of {height}x{width} is no multiple of scale_factor {scale_factor}")
     if STN and (height // scale_factor, width // scale_factor) != (16, 64):

@@ -149,7 +149,7 @@ def test_a_small_recogniser_for_nothing_is_refused(tmp_path):
 
 
 def test_five_steps_lose_the_same(small, tmp_path):
-    """At a rate at which rounding does not decide where random weights go; the contours' directions jump by rounding."""
+    """At a rate at which rounding does not decide where random weights go; directions of contours jump by rounding."""
     data = tmp_path / "words"
     building.render(data, 4)
     config = building.training_config("rtsrn", "--batch_size 4 --device cpu --workers 0".split(), tmp_path, "published")

@@ -13,6 +13,7 @@ from interface.checkpoint import CheckpointError, load_checkpoint, read_weights,
 from interface.config import ConfigError, load_settings
 from interface.readers import Reader, ReadingCache
 from interface.run_folder import free_name
+from interface.systems import unused_options
 from tests.interface.helpers import LIGHT, TINY, assert_identical, register_tiny, run, task
 
 
@@ -157,6 +158,29 @@ def test_options_that_a_network_does_not_take_are_named(tmp_path, tiny_dir, monk
     monkeypatch.chdir(tmp_path)
     run(["--arch", "bicubic", "--go_test", "--test_data_dir", tiny_dir / "test" / "easy", "--STN", "--test_model", ""])
     assert "bicubic has no use for MODEL.STN" in caplog.text
+
+
+STUDENT = {"stu_iter", "sr_share", "tpg_share", "tpg", "prior_dropout", "detach_prior"}
+CLUE = {"language_model", "student_passes"}
+IDLE = {
+    "tsrn": STUDENT | CLUE | {"tpg_pretrained", "freeze_tpg"},
+    "sgenet": STUDENT | CLUE,
+    "tpgsr": CLUE,
+    "rtsrn": set(),
+}
+
+
+@pytest.mark.parametrize("arch", IDLE)
+def test_options_that_a_recipe_does_not_read_are_named(arch):
+    unused = unused_options(load_settings(["--arch", arch, "--go_test"]).config)
+    assert unused & (STUDENT | CLUE | {"tpg_pretrained", "freeze_tpg"}) == IDLE[arch]
+
+
+def test_a_student_of_a_network_without_text_is_named(tmp_path, tiny_dir, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    test = ["--arch", "bicubic", "--go_test", "--test_data_dir", tiny_dir / "test" / "easy", "--test_model", ""]
+    run([*test, "--tpg_share", "--tpg_pretrained", "random"])
+    assert "bicubic has no use for MODEL.tpg_pretrained, MODEL.tpg_share" in caplog.text
 
 
 def test_a_web_page_is_not_called_a_pickle(tmp_path):

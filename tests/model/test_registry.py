@@ -63,6 +63,16 @@ def test_a_name_is_given_once(empty):
         register_model()(net)
 
 
+def test_a_licence_is_that_of_a_source(empty):
+    def net() -> nn.Module: ...
+
+    with pytest.raises(ValueError, match="licence 'MIT' is that of the published implementation; give its address"):
+        register_model(licence="MIT")
+    register_model(source="https://example.org", licence="MIT")(net)
+    assert model_spec("net").licence == "MIT"
+    assert model_spec("net").source == "https://example.org"
+
+
 def test_a_builder_with_open_keywords_must_name_its_class(empty):
     def net(**kwargs):
         return nn.Identity()

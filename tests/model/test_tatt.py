@@ -13,7 +13,7 @@ from interface.super_resolution import TextSR
 from interface.systems import build_system
 from loss.similarity import structure_similarity
 from model import build_model, identify
-from model.tatt import TATT, UNUSED
+from model.tatt import TATT
 from tests.interface.helpers import SmallCRNN, assert_identical, shrink_recognisers
 
 FLAGS = "--arch tatt --srb 1 --hd_u 4 --batch_size 2 --device cpu --workers 0".split()
@@ -26,11 +26,12 @@ def small(**options) -> TATT:
 
 def test_it_has_the_published_number_of_parameters_but_for_those_without_use():
     with torch.device("meta"):
-        network = build_model("tatt", STN=True)
+        network, whole = (build_model("tatt", STN=True, published_unused=unused) for unused in (False, True))
     unused = 64 * 64 + 64 + 2 * (3 * 64 * 64 + 3 * 64 + 64 * 64 + 64 + 2 * 64)
     assert sum(parameter.numel() for parameter in network.parameters()) == 7_608_334 - unused
-    assert len(UNUSED) == 2 + 2 * 6
-    assert not set(network.unused_published_keys) & network.state_dict().keys()
+    assert sum(parameter.numel() for parameter in whole.parameters()) == 7_608_334
+    assert len(whole.state_dict()) - len(network.state_dict()) == 2 + 2 * 6
+    assert set(network.published_shapes()) == set(whole.state_dict())
 
 
 @torch.no_grad()
@@ -142,10 +143,9 @@ def test_consistency_needs_a_turn(arguments):
 
 def test_published_files_are_recognised_and_set_the_options(arguments, tmp_path):
     torch.manual_seed(1)
-    network, folder = TATT(srb_nums=1, hidden_units=4, STN=True), tmp_path / "published"
+    network, folder = TATT(srb_nums=1, hidden_units=4, STN=True, published_unused=True), tmp_path / "published"
     folder.mkdir()
-    unused = {f"infoGen.{key}": torch.zeros(1) for key in UNUSED}
-    state = {**network.state_dict(), **unused}
+    state = network.state_dict()
     assert identify(state) == "tatt"
     torch.save({"state_dict_G": state}, folder / "model_best_acc_0.pth")
     torch.save(SmallCRNN().state_dict(), folder / "recognizer_best_acc_0.pth")
@@ -153,7 +153,9 @@ def test_published_files_are_recognised_and_set_the_options(arguments, tmp_path)
     made.build_trained_system()
     assert (made.config.MODEL.recurrence, made.config.MODEL.stn_align_corners) == ("batch", False)
     assert made.system.networks[0].infoGen.recurrence == "batch"
-    assert_identical(dict(made.system.networks[0].state_dict()), dict(network.state_dict()))
+    own = made.system.networks[0].state_dict()
+    assert own.keys() < state.keys()
+    assert_identical(dict(own), {key: state[key] for key in own})
     torch.save({"state_dict_G": {**state, "infoGen.more": torch.zeros(1)}}, folder / "model_best_acc_0.pth")
     made = TextSR(load_settings([*arguments, "--go_test", "--resume", str(folder)]))
     with pytest.raises(CheckpointError, match="left over"):

@@ -7,7 +7,7 @@ from loss.image import gradient_profile, squared_error
 from loss.semantic import distillation, semantic_loss
 from loss.similarity import structure_similarity
 from model.blocks.clue import interpret
-from model.tatt import UNUSED, TextInterpreter
+from model.tatt import TextInterpreter
 from tests.parity.cases_zoo import LOSS, MODULE, NETWORK, NORM, TRAIN, before_tanh, gradient_norms, load, network_of
 from tests.parity.vectors import Case, assert_close, handles
 
@@ -84,8 +84,7 @@ def tatt(case: Case) -> None:
 @handles("zoo/tatt_tp_interpreter")
 @torch.no_grad()
 def tatt_interpreter(case: Case) -> None:
-    interpreter = TextInterpreter(64, (16, 64), recurrence="batch")
-    interpreter.unused_published_keys = UNUSED
+    interpreter = TextInterpreter(64, (16, 64), recurrence="batch", published_unused=True)
     load(interpreter, case, prefix="infoGen.", constant=("pe.pe",))
     drawn, attention = interpreter.attend(case.tensor("text_prior"), case.tensor("feature"))
     assert_close(drawn[:, ::4], case.expected("tp_map_ch_step4"), atol=MODULE, what="map")
