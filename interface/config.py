@@ -542,6 +542,11 @@ def _check_clues(settings: Settings) -> None:
             "--language_loss distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights "
             "with --tpg_pretrained FILE, or use --language_loss ctc, which needs the labels alone"
         )
+    if untrained and model.tpg_language and "MODEL.tpg_language" in settings.given:
+        raise ConfigError(
+            "MODEL.tpg_pretrained random trains the language model from nothing, too; leave --tpg_language out, or "
+            "give the weights of both"
+        )
     if loss.tssim_loss and not settings.config.TRAIN.rotate_train:
         raise ConfigError("--tssim_loss compares with a picture that was turned; add --rotate_train 5, or leave it out")
     if settings.verb == "train" and model.freeze_tpg:

@@ -32,7 +32,7 @@ def test_keys_tell_the_network_and_the_number_of_its_blocks():
         assert identify(keys) == "sgenet"
         assert residual_blocks(keys) == blocks
     lemma = ["guidanceGen.text_proj.weight", "position_prior.vision.backbone.conv1.weight", "block2.affine.BN.weight"]
-    assert identify(lemma) is None
+    assert identify(lemma) == "lemma"
     assert residual_blocks(["conv.weight", "block1.0.weight"]) == residual_blocks([]) == 0
 
 
