@@ -49,6 +49,7 @@ class ABINet(nn.Module):
 
     Args:
         widths: channels of the five stages of the backbone; the last are the features of a place and of a character.
+            Below 16, oneDNN of PyTorch 2.15 writes beyond its memory in channels-last.
         blocks: residual blocks in each stage.
         hidden: width of the feed-forward parts.
     """
