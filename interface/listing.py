@@ -48,7 +48,7 @@ def measure(config: EasyDict) -> Size:
     shape = (1, 4 if config.MODEL.mask else 3, *(side // config.TRAIN.down_sample_scale for side in (32, 128)))
     # Built in earnest: some weights are drawn in ways that fake tensors do not know.
     system = build_system(config, training=False, pretrained=False).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), unfused_attention():
         parts = system.published_parts()
         networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
         readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]
@@ -57,6 +57,17 @@ def measure(config: EasyDict) -> Size:
             system.super_resolve(torch.zeros(shape))
         operations = counter.get_total_flops() - sum(read)
     return Size(sum(value.numel() for part in networks for value in part.parameters()), operations // 2)
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Self-attention in steps that PyTorch's counter knows: in evaluation it is one operation, which counts nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -56,6 +56,16 @@ def test_the_recogniser_that_guides_is_left_out():
     assert counter.get_total_flops() == taken[0] + 2 * 2 * 3 * 7
 
 
+@torch.no_grad()
+def test_self_attention_counts():
+    """Of 10 places with 8 features: four projections, and two products of each place with each."""
+    attention, x = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.ones(1, 10, 8)
+    with listing.FlopCounterMode(display=False) as counter, listing.unfused_attention():
+        attention(x, x, x, need_weights=False)
+    assert counter.get_total_flops() == 2 * (4 * 10 * 8 * 8 + 2 * 10 * 10 * 8)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_deformable_convolutions_count(monkeypatch):
     assert listing._deformable((1, 8, 4, 4), (8, 1, 3, 3), out_shape=(1, 8, 4, 4)) == 2 * 8 * 16 * 9
 
