@@ -240,7 +240,10 @@ def test_each_arch_has_its_needs_said(here):
     assert {"rtsrn", "c3stisr", "tpgsr", "tatt"} <= set(guided)
     for arch in guided:
         assert said.pop(arch) == ("lacks rec_pth/crnn.pth", (way,))
-    lacking = {arch: said.pop(arch)[0] for arch in ("sgenet", "tbsrn")}
+    lacking = {arch: said.pop(arch)[0] for arch in ("lemma", "sgenet", "tbsrn")}
+    assert lacking["lemma"].startswith(
+        "lacks rec_pth/best-pretrain-vision-model.pth, rec_pth/pretrain-language-model.pth"
+    )
     assert lacking["sgenet"].startswith("lacks rec_pth/rec_svtr_tiny_none_ctc_en_infer.pth")
     assert lacking["tbsrn"].startswith("lacks rec_pth/pretrain_transformer.pth")
     assert set(said.values()) == {("ready, needs none", ())}
