@@ -526,6 +526,11 @@ def _check_terms(settings: Settings) -> None:
             "no term of the loss teaches the super-resolution network; add at least one of mse, l1, charbonnier, "
             "gradient, ssim, text_focus, stroke, or lca with LOSS.lca_gradient"
         )
+    if loss.training_stablize and loss.pixel == "none" and not loss.gradient:
+        raise ConfigError(
+            "--training_stablize leaves pictures out of the pixel and gradient terms, and both are off; add one of "
+            "mse, l1, charbonnier, gradient, or leave it out"
+        )
 
 
 def _check_clues(settings: Settings) -> None:
