@@ -188,8 +188,8 @@ def _sha256(file: Any) -> str:  # Python 3.10
 def read_weights(path: str | Path, *, option: str, purpose: str, remedy: str) -> dict[str, Tensor]:
     """A state dict from a `.safetensors` file, or from a `.pth` as this family of programs writes them.
 
-    Taken apart are {"state_dict_G": ...}, {"state_dict": ...} and one-element lists of them; `module.` in front of the
-    keys and the leftovers of FLOP counters are removed.
+    Taken apart are {"state_dict_G": ...}, {"state_dict": ...}, {"model": ...} (ABINet's) and one-element lists of them;
+    `module.` in front of the keys and the leftovers of FLOP counters are removed.
 
     Args:
         path: the file.
@@ -221,7 +221,7 @@ def clean_state(loaded: Any, source: str) -> dict[str, Tensor]:
     if isinstance(loaded, list | tuple) and len(loaded) == 1:
         loaded = loaded[0]
     if isinstance(loaded, Mapping):
-        for name in ("state_dict_G", "state_dict"):
+        for name in ("state_dict_G", "state_dict", "model"):
             if isinstance(loaded.get(name), Mapping):
                 loaded = loaded[name]
                 break

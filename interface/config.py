@@ -526,6 +526,11 @@ def _check_terms(settings: Settings) -> None:
             "no term of the loss teaches the super-resolution network; add at least one of mse, l1, charbonnier, "
             "gradient, ssim, text_focus, stroke, or lca with LOSS.lca_gradient"
         )
+    if loss.training_stablize and loss.pixel == "none" and not loss.gradient:
+        raise ConfigError(
+            "--training_stablize leaves pictures out of the pixel and gradient terms, and both are off; add one of "
+            "mse, l1, charbonnier, gradient, or leave it out"
+        )
 
 
 def _check_clues(settings: Settings) -> None:
@@ -541,6 +546,11 @@ def _check_clues(settings: Settings) -> None:
         raise ConfigError(
             "--language_loss distill needs a trained teacher, but MODEL.tpg_pretrained is random; give its weights "
             "with --tpg_pretrained FILE, or use --language_loss ctc, which needs the labels alone"
+        )
+    if untrained and model.tpg_language and "MODEL.tpg_language" in settings.given:
+        raise ConfigError(
+            "MODEL.tpg_pretrained random trains the language model from nothing, too; leave --tpg_language out, or "
+            "give the weights of both"
         )
     if loss.tssim_loss and not settings.config.TRAIN.rotate_train:
         raise ConfigError("--tssim_loss compares with a picture that was turned; add --rotate_train 5, or leave it out")

@@ -90,6 +90,24 @@ WEIGHTS = (
         "https://github.com/frotms/PaddleOCR2Pytorch",
     ),
     WeightsFile(
+        option="MODEL.tpg_pretrained",
+        flag="--tpg_pretrained",
+        use="the recogniser that guides the network",
+        instead="--tpg_pretrained random trains one along, with its language model",
+        network="model.recognizer.abinet:Vision",
+        systems=("semantic_attention",),
+        source="best-pretrain-vision-model.pth of https://github.com/FangShancheng/ABINet",
+    ),
+    WeightsFile(
+        option="MODEL.tpg_language",
+        flag="--tpg_language",
+        use="the language model of the recogniser that guides the network",
+        instead='--tpg_language "" trains one along',
+        network="model.language.bcn:BCN",
+        systems=("semantic_attention",),
+        source="pretrain-language-model.pth of https://github.com/FangShancheng/ABINet",
+    ),
+    WeightsFile(
         option="TRAIN.VAL.crnn_pretrained",
         flag="--crnn_pretrained",
         use="--test_model CRNN",
@@ -247,10 +265,13 @@ def named_path(file: WeightsFile, settings: Settings) -> str:
 def is_needed(file: WeightsFile, settings: Settings) -> bool:
     """Whether the job reads a file."""
     from interface.systems.clues import DISTILL  # noqa: PLC0415
+    from interface.systems.prior_guided import RANDOM  # noqa: PLC0415
     from model import model_spec  # noqa: PLC0415
 
     config, training = settings.config, settings.verb == "train"
     fresh = training and not config.TRAIN.resume
+    if file.option == "MODEL.tpg_language" and config.MODEL.tpg_pretrained == RANDOM:
+        fresh = False  # the two are trained together
     if not named_path(file, settings) or (file.systems and model_spec(config.arch).system not in file.systems):
         return False
     if file.option.startswith(JUDGES):

@@ -6,6 +6,7 @@ Differences: one function gives the scalar (TSRN, TPGSR) and the per-sample form
 per-sample form cannot run without its gradient term, here its weight may be 0.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,15 @@ def check_same_shape(sr: Tensor, hr: Tensor) -> None:
             f"images of shape {tuple(sr.shape)} and {tuple(hr.shape)} cannot be compared: a loss needs equal shapes; "
             "check the number of planes (mask) and the scale of the network"
         )
+
+
+def smallest(errors: Tensor, share: float) -> Tensor:
+    """(N,) errors -> (N,) 1 where the error is among the smallest `share` of them, and else 0; at least one is 1.
+
+    Without a gradient. What is left of a share in whole images is cut off, which is inferred.
+    """
+    count = max(1, int(share * len(errors)))
+    return torch.zeros_like(errors).scatter(0, errors.detach().topk(count, largest=False).indices, 1.0)
 
 
 def squared_error(sr: Tensor, hr: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""SGENet's fine-tuning loss: the classes in each column against the characters of the label, one after the other.
+"""The fine-tuning loss of LEMMA and SGENet: the classes in each column against the characters of the label in turn.
 
-Paper: SGENet, ICASSP 2024, https://arxiv.org/abs/2403.13330; LEMMA, IJCAI 2023, has the same term. As published it
-takes the softmax twice, and it puts the n-th character into the n-th column, though the recogniser was trained by CTC;
-`loss.ctc` is what such a recogniser learns by.
+Papers: LEMMA, IJCAI 2023, https://arxiv.org/abs/2307.09749; SGENet, ICASSP 2024, https://arxiv.org/abs/2403.13330. As
+published it takes the softmax twice. LEMMA's recogniser does have the n-th character in the n-th column; SGENet's was
+trained by CTC, and `loss.ctc` is what such a recogniser learns by.
 """
 
 import string
@@ -33,13 +33,15 @@ def encode_positions(labels: Sequence[str], order: str = "letters") -> Tensor:
     return torch.tensor([row + [0] * (COLUMNS - len(row)) for row in rows], dtype=torch.long)
 
 
-def position_loss(text: Tensor, labels: Sequence[str], *, order: str = "letters") -> Tensor:
-    """Cross entropy of the softmax of `text`, of which the softmax is taken once more, as published.
+def position_loss(text: Tensor, labels: Sequence[str], *, order: str = "letters", published: bool = False) -> Tensor:
+    """Cross entropy over all 26 columns; those behind the text are of class 0.
 
     Args:
-        text: (N, T, 37), T at most 26, logits or probabilities; missing columns are zeros.
+        text: (N, T, 37), T at most 26, logits; missing columns are zeros.
         labels: N texts.
         order: of the classes, of `ORDERS`.
+        published: take the softmax of the logits (or probabilities) for the logits, as published: no text can then be
+            more than e to 1 against each other class, and the loss is never below log(e + 36) - 1.
 
     Returns:
         () float32.
@@ -51,4 +53,4 @@ def position_loss(text: Tensor, labels: Sequence[str], *, order: str = "letters"
         raise ValueError(f"{len(labels)} labels for {len(text)} images; give one label per image")
     targets = encode_positions(labels, order).to(text.device, non_blocking=True)
     padded = F.pad(text.float(), (0, 0, 0, COLUMNS - text.shape[1]))
-    return F.cross_entropy(padded.softmax(2).flatten(0, 1), targets.flatten())
+    return F.cross_entropy((padded.softmax(2) if published else padded).flatten(0, 1), targets.flatten())

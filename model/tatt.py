@@ -6,13 +6,17 @@ Source: https://github.com/mjq11302010044/TATT (TSRN_TL_TRANS); module names fol
 Differences: what is never called (self attention of the decoder, a layer for image features) is left out unless
 `published_unused`; the recurrence over the queries runs along the columns of the image, where the published one runs
 from sample to sample of the batch, so that a picture depends on its neighbours (`recurrence`).
+`tatt_sft` is a variant in the same repository (`tsrn_tl_cascade_sft` there), without a transformer: the
+features of the image are scaled and shifted by TPGSR's map of the text, and the result is the hint.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blocks import clue
 from model.blocks.prior import NUM_CLASSES, checked_prior
 from model.blocks.residual import RecurrentResidualBlock
 from model.blocks.skeleton import Skeleton
@@ -254,3 +258,87 @@ class TATT(Skeleton):
 def tatt(**kwargs: Any) -> TATT:
     """TATT with the given options."""
     return TATT(**kwargs)
+
+
+class SpatialModulation(nn.Module):
+    """Features (N, F, H, W) and a map of the same shape -> the features, scaled and shifted pixel by pixel (SFT).
+
+    Paper: https://arxiv.org/abs/1804.02815, whose key names these are.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        half = features // 2
+        self.SFT_scale_conv0, self.SFT_scale_conv1 = nn.Conv2d(features, half, 1), nn.Conv2d(half, features, 1)
+        self.SFT_shift_conv0, self.SFT_shift_conv1 = nn.Conv2d(features, half, 1), nn.Conv2d(half, features, 1)
+
+    def forward(self, x: Tensor, drawn: Tensor) -> Tensor:
+        """Modulate `x` by `drawn`."""
+        scale = self.SFT_scale_conv1(F.leaky_relu(self.SFT_scale_conv0(drawn), 0.1))
+        shift = self.SFT_shift_conv1(F.leaky_relu(self.SFT_shift_conv0(drawn), 0.1))
+        return x * (scale + 1) + shift
+
+
+class TATTSFT(Skeleton):
+    """LR images (N, C, 16, 64) in [0, 1] and a text prior (N, 37, 1, 26) -> SR images (N, C, 32, 128) in (-1, 1).
+
+    The sizes are those of the default arguments; without STN any size works.
+
+    Args:
+        published_unused: hold every parameter of the published network, the unused ones included.
+        **options: those of `Skeleton`.
+
+    Raises:
+        ValueError: an argument has no meaning.
+    """
+
+    def __init__(self, *, published_unused: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        if published_unused:
+            self.infoGen.sft_layer = SpatialModulation(2 * self.options["hidden_units"])
+
+    def published_shapes(self) -> dict[str, torch.Size]:
+        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
+        with torch.device("meta"):
+            published = TATTSFT(**self.options, published_unused=True)
+        return {key: value.shape for key, value in published.state_dict().items()}
+
+    def make_block(self, features: int, number: int) -> nn.Module:
+        """TSRN's, with the hint beside its residual."""
+        return RecurrentResidualBlock(features, features)
+
+    def add_hint_modules(self) -> None:
+        """What makes a map of the prior, and what modulates the image by it."""
+        features = 2 * self.options["hidden_units"]
+        self.infoGen = clue.TextInterpreter(NUM_CLASSES, features)
+        self.sft_layer = SpatialModulation(features)
+
+    def forward(self, images_lr: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Super-resolve.
+
+        Args:
+            images_lr: (N, C, H, W) in [0, 1].
+            prior: (N, 37, 1, 26) class probabilities of the recognised text; None is no text (zeros).
+
+        Returns:
+            (N, C, s*H, s*W) in (-1, 1).
+
+        Raises:
+            ValueError: a tensor has a shape this network cannot use.
+        """
+        shallow = self.shallow(images_lr)
+        size = (shallow.shape[2], shallow.shape[3])
+        drawn = clue.interpret(self.infoGen, checked_prior(images_lr, prior), size)
+        return self.reconstruct(shallow, self.sft_layer(shallow, drawn))
+
+
+@register_model(
+    system="prior_guided",
+    paper="https://arxiv.org/abs/2203.09388",
+    source="https://github.com/mjq11302010044/TATT",
+    signature=(r"^infoGen\.tconv1\.", r"^sft_layer\."),
+    published={"stn_align_corners": False},
+)
+def tatt_sft(**kwargs: Any) -> TATTSFT:
+    """TATT's variant without a transformer, with the given options."""
+    return TATTSFT(**kwargs)

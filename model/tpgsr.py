@@ -67,7 +67,12 @@ class TPGSR(Skeleton):
     paper="https://arxiv.org/abs/2106.15368",
     source="https://github.com/mjq11302010044/TPGSR",
     scores={"CRNN": 49.8, "MORAN": 57.8, "ASTER": 60.9},
-    signature=(r"^infoGen\.tconv1\.", r"^block2\.gru1\.conv1\.", r"^block2\.conv2\.", r"!^(gated|lm|infoGen_ling)\."),
+    signature=(
+        r"^infoGen\.tconv1\.",
+        r"^block2\.gru1\.conv1\.",
+        r"^block2\.conv2\.",
+        r"!^(gated|lm|infoGen_ling|sft_layer)\.",
+    ),
     published={"stn_align_corners": False},
 )
 def tpgsr(**kwargs: Any) -> TPGSR:

@@ -12,7 +12,7 @@ from interface.systems.recognizers import (
     BothDirections,
     CtcRecognizer,
 )
-from interface.systems.semantic import Semantic
+from interface.systems.semantic import Semantic, SemanticAttention
 from model import model_spec
 
 SYSTEMS: dict[str, type[System]] = {
@@ -20,6 +20,7 @@ SYSTEMS: dict[str, type[System]] = {
     "prior_guided": PriorGuided,
     "clues": Clues,
     "semantic": Semantic,
+    "semantic_attention": SemanticAttention,
     "recognizer_ctc": CtcRecognizer,
     "recognizer_attention": AttentionRecognizer,
     "recognizer_attention_per_word": AttentionRecognizerPerWord,

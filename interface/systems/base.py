@@ -15,7 +15,7 @@ from interface.checkpoint import load_weights, read_weights
 from interface.config import ROOT
 from interface.confusion import read_confusion
 from interface.targets import Targets
-from loss.image import PIXEL_ERRORS, gradient_profile
+from loss.image import PIXEL_ERRORS, gradient_profile, smallest
 from loss.similarity import ssim
 from loss.stroke_focus import StrokeFocus, as_focus_state, encode_strokes, stroke_recognizer
 from loss.structure import local_contour_loss
@@ -25,6 +25,8 @@ from model import build_model, model_spec
 Losses = dict[str, Tensor]
 
 log = logging.getLogger(__name__)
+
+STABLE_SHARE = 0.7  # of the pictures of a batch, whose errors count with `LOSS.training_stablize`
 
 
 class System(nn.Module):
@@ -182,11 +184,16 @@ class ImageLosses(nn.Module):
         # Losses are sums over thousands of pixels: they are taken in float32 whatever precision the network ran in.
         with torch.autocast(sr.device.type, enabled=False):
             sr = sr.float()
-            losses = {}
+            errors = {}
             if self.config.pixel in PIXEL_ERRORS:  # else "none"
-                losses[self.config.pixel] = PIXEL_ERRORS[self.config.pixel](sr, hr).mean()
+                errors[self.config.pixel] = PIXEL_ERRORS[self.config.pixel](sr, hr)
             if self.config.gradient:
-                losses["gradient"] = gradient_profile(sr, hr).mean()
+                errors["gradient"] = gradient_profile(sr, hr)
+            if self.config.training_stablize:
+                totals = torch.stack([self.config.weights[name] * error for name, error in errors.items()]).sum(0)
+                kept = smallest(totals, STABLE_SHARE)
+                errors = {name: error * kept for name, error in errors.items()}
+            losses = {name: error.mean() for name, error in errors.items()}
             if self.config.ssim_loss:
                 losses["ssim"] = 1 - ssim(sr, hr).mean()
             if self.config.lca:

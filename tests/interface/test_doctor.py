@@ -119,7 +119,7 @@ def test_a_fresh_clone_is_told_what_is_missing_and_how_to_get_it(here, examine):
         assert line_of(text, f"rec_pth/{name}").split() == [f"rec_pth/{name}", "missing"]
     end = lacks(text)
     assert "textzoom/train1" in end
-    guided = "c3stisr, rtsrn, tatt, tpgsr, tpgsr_rdn, tpgsr_srcnn, tpgsr_srresnet, tpgsr_vdsr"
+    guided = "c3stisr, rtsrn, tatt, tatt_sft, tpgsr, tpgsr_rdn, tpgsr_srcnn, tpgsr_srresnet, tpgsr_vdsr"
     assert f"rec_pth/crnn.pth, for the text prior of --arch {guided} (--tpg_pretrained)" in end
     assert "--tpg_pretrained random" in end
     assert "or make or fetch rec_pth/crnn.pth: see Weights files" in end
@@ -240,7 +240,10 @@ def test_each_arch_has_its_needs_said(here):
     assert {"rtsrn", "c3stisr", "tpgsr", "tatt"} <= set(guided)
     for arch in guided:
         assert said.pop(arch) == ("lacks rec_pth/crnn.pth", (way,))
-    lacking = {arch: said.pop(arch)[0] for arch in ("sgenet", "tbsrn")}
+    lacking = {arch: said.pop(arch)[0] for arch in ("lemma", "sgenet", "tbsrn")}
+    assert lacking["lemma"].startswith(
+        "lacks rec_pth/best-pretrain-vision-model.pth, rec_pth/pretrain-language-model.pth"
+    )
     assert lacking["sgenet"].startswith("lacks rec_pth/rec_svtr_tiny_none_ctc_en_infer.pth")
     assert lacking["tbsrn"].startswith("lacks rec_pth/pretrain_transformer.pth")
     assert set(said.values()) == {("ready, needs none", ())}

@@ -10,6 +10,7 @@ from interface.data import loader_spec, target_cache
 from interface.flags import LOSS_TERMS
 from interface.super_resolution import TextSR
 from interface.systems import build_system
+from interface.systems.base import ImageLosses, Sharp
 from loss.stroke_focus import StrokeTransformer, count_strokes, encode_strokes
 from model.recognizer.focus_transformer import FocusTransformer
 from tests.dataset.pictures import entries_of, word_pair, write_entries
@@ -48,12 +49,28 @@ def test_the_list_is_stronger_than_files(tmp_path):
         (["--loss", "mse", "--gradient"], r"another flag \(gradient\) says otherwise"),
         (["--loss", "mse,lca", "--no-lca"], r"another flag \(lca\) says otherwise"),
         (["--loss", "label"], "no term of the loss teaches the super-resolution network"),
+        (["--arch", "tsrn", "--loss", "ssim", "--training_stablize"], "--training_stablize leaves pictures out"),
         (["--arch", "crnn", "--loss", "mse"], "--loss is no option of this network"),
     ],
 )
 def test_lists_without_meaning_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         load_settings(["--train_data_dir", "words", *arguments])
+
+
+def test_pictures_with_large_errors_are_left_out():
+    """By hand: of three pictures two count, and the sum is divided by three."""
+    hr = torch.zeros(3, 3, 12, 12)
+    sr = hr + torch.tensor([0.1, 0.4, 0.2]).view(3, 1, 1, 1)
+    sr.requires_grad_()
+    found = {}
+    for flag in ("--training_stablize", "--no-training_stablize"):
+        terms = ImageLosses(losses("--arch", "srcnn", "--loss", "mse,gradient", flag), None)
+        found[flag] = terms(sr, Sharp(hr))
+    assert found["--training_stablize"]["mse"].item() == pytest.approx((0.01 + 0.04) / 3)
+    assert found["--no-training_stablize"]["mse"].item() == pytest.approx((0.01 + 0.16 + 0.04) / 3)
+    sum(found["--training_stablize"].values()).backward()
+    assert [bool(value.any()) for value in sr.grad] == [True, False, True]
 
 
 @pytest.mark.parametrize("flag", ["distill", "label"])

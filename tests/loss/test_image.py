@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from loss.image import absolute_error, charbonnier, gradient_magnitude, gradient_profile, squared_error
+from loss.image import absolute_error, charbonnier, gradient_magnitude, gradient_profile, smallest, squared_error
 from loss.similarity import gaussian_window, mse_rgb, psnr_from_mse, ssim
 
 
@@ -64,6 +64,14 @@ def test_image_losses_refuse_what_fits_by_broadcasting_only():
             function(four, three)
         with pytest.raises(ValueError, match="equal shapes"):
             function(three, one)
+
+
+def test_the_smallest_errors():
+    errors = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0], requires_grad=True)
+    kept = smallest(errors, 0.7)
+    assert kept.tolist() == [0.0, 1.0, 0.0, 1.0, 1.0]  # 3 of 3.5
+    assert not kept.requires_grad
+    assert smallest(errors[:1], 0.7).tolist() == [1.0]
 
 
 def test_psnr_loss_of_a_constant_error_is_20_log10_of_its_inverse():

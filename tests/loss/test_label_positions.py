@@ -1,4 +1,4 @@
-"""The published fine-tuning loss of SGENet."""
+"""The fine-tuning loss of LEMMA and SGENet."""
 
 import math
 
@@ -16,14 +16,23 @@ def test_classes_by_hand():
     assert encode_positions(["a09"], "digits")[0, :4].tolist() == [11, 1, 10, 0]
 
 
-def test_the_softmax_is_taken_twice():
+def test_each_column_is_a_character_by_hand():
+    text = torch.zeros(1, 25, 37)
+    text[0, 0, 3] = math.log(4.0)  # "c" in the first column: 4 of 4 + 36
+    expected = (math.log(40 / 4) + 25 * math.log(37)) / 26
+    assert position_loss(text, ["c"]).item() == pytest.approx(expected, rel=1e-5)
+    assert position_loss(text, ["C?"]).item() == pytest.approx(expected, rel=1e-5)
+    assert position_loss(text, [""]).item() == pytest.approx(expected + math.log(4) / 26, rel=1e-5)
+
+
+def test_as_published_the_softmax_is_taken_twice():
     text = torch.full((1, 25, 37), -100.0)
     text[:, :, 0] = 100.0  # blank everywhere: probability 1 in 25 columns, and none in the one that is added
     sure = math.log(math.e + 36) - 1
     none = math.log(37)
-    assert position_loss(text, [""]).item() == pytest.approx((25 * sure + none) / 26, rel=1e-5)
+    assert position_loss(text, [""], published=True).item() == pytest.approx((25 * sure + none) / 26, rel=1e-5)
     wrong = math.log(math.e + 36)
-    assert position_loss(text, ["a"]).item() == pytest.approx((24 * sure + wrong + none) / 26, rel=1e-5)
+    assert position_loss(text, ["a"], published=True).item() == pytest.approx((24 * sure + wrong + none) / 26, rel=1e-5)
 
 
 def test_bad_input():

@@ -22,7 +22,8 @@ def with_options(**options: int) -> list[tuple[str, dict[str, int]]]:
 def build(name: str, **options: int) -> nn.Module:
     """The network at a size at which promises can be checked in a second."""
     spec = model_spec(name)
-    small = {option: value for option, value in SMALL.items() if option in spec.options and spec.system == "plain"}
+    shrinks = spec.system in ("plain", "semantic", "semantic_attention")
+    small = {option: value for option, value in SMALL.items() if shrinks and option in spec.options}
     return build_model(name, **{**small, **options})
 
 
@@ -32,6 +33,9 @@ NAMED = [(name, options) for name, options in [*VARIANTS, *with_options(mask=Fal
 
 def outputs(name: str, network: nn.Module, images: Tensor) -> list[Tensor]:
     """Everything the recipe of this network computes from LR images; the SR images come first."""
+    if model_spec(name).system == "semantic_attention":
+        guided = network.guided(images)
+        return [guided.images, guided.vision, guided.language]
     if model_spec(name).system not in ("clues", "prior_guided"):
         return [network(images)]
     generator = torch.Generator().manual_seed(1)

@@ -6,7 +6,7 @@ from torch import nn
 
 from model import build_model, identify
 from model.blocks.skeleton import residual_blocks
-from model.sgenet import CELLS, Alignment, SGENet
+from model.sgenet import CELLS, SeenAlignment, SGENet
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_keys_tell_the_network_and_the_number_of_its_blocks():
         assert identify(keys) == "sgenet"
         assert residual_blocks(keys) == blocks
     lemma = ["guidanceGen.text_proj.weight", "position_prior.vision.backbone.conv1.weight", "block2.affine.BN.weight"]
-    assert identify(lemma) is None
+    assert identify(lemma) == "lemma"
     assert residual_blocks(["conv.weight", "block1.0.weight"]) == residual_blocks([]) == 0
 
 
@@ -64,7 +64,7 @@ def test_what_is_read_is_the_picture_in_colour_and_moves_the_reader_alone(networ
 @torch.no_grad()
 def test_the_channels_of_what_was_seen_are_places():
     """One channel that is on stands for the code of its place, the same whatever else is there."""
-    alignment = Alignment(8).eval()
+    alignment = SeenAlignment(8).eval()
     alignment.text_Encoder.layers, alignment.text_decoder.layers = nn.ModuleList(), nn.ModuleList()
     told = []
     alignment.sematic_decoder.register_forward_pre_hook(lambda _, inputs: told.append(inputs[2]))

@@ -13,7 +13,7 @@ from interface.super_resolution import TextSR
 from interface.systems import build_system
 from loss.similarity import structure_similarity
 from model import build_model, identify
-from model.tatt import TATT
+from model.tatt import TATT, TATTSFT, SpatialModulation
 from tests.interface.helpers import SmallCRNN, assert_identical, shrink_recognisers
 
 FLAGS = "--arch tatt --srb 1 --hd_u 4 --batch_size 2 --device cpu --workers 0".split()
@@ -160,3 +160,41 @@ def test_published_files_are_recognised_and_set_the_options(arguments, tmp_path)
     made = TextSR(load_settings([*arguments, "--go_test", "--resume", str(folder)]))
     with pytest.raises(CheckpointError, match="left over"):
         made.build_trained_system()
+
+
+# The variant without a transformer.
+
+
+def test_the_variant_has_the_published_number_of_parameters_but_for_those_without_use():
+    with torch.device("meta"):
+        network, whole = (build_model("tatt_sft", STN=True, published_unused=unused) for unused in (False, True))
+    unused = 2 * (64 * 32 + 32 + 32 * 64 + 64)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 3_591_373 - unused
+    assert sum(parameter.numel() for parameter in whole.parameters()) == 3_591_373
+
+
+@torch.no_grad()
+def test_features_are_scaled_and_shifted_by_hand():
+    layer = SpatialModulation(2)
+    for parameter in layer.parameters():
+        parameter.fill_(1.0 if parameter.ndim > 1 else 0.0)
+    layer.SFT_shift_conv1.bias.fill_(5.0)
+    x, drawn = torch.tensor([3.0, 7.0]).view(1, 2, 1, 1), torch.tensor([-4.0, 2.0]).view(1, 2, 1, 1)
+    # The map's channels sum to -2, of which the leaky layer leaves -0.2: scale -0.2, shift -0.2 + 5.
+    assert layer(x, drawn).flatten().tolist() == pytest.approx([3 * 0.8 + 4.8, 7 * 0.8 + 4.8])
+
+
+def test_published_files_of_the_variant_are_recognised(arguments, tmp_path):
+    torch.manual_seed(1)
+    network, folder = TATTSFT(srb_nums=1, hidden_units=4, STN=True, published_unused=True), tmp_path / "published"
+    folder.mkdir()
+    state = network.state_dict()
+    assert identify(state) == "tatt_sft"
+    torch.save({"state_dict_G": state}, folder / "model_best_acc_0.pth")
+    torch.save(SmallCRNN().state_dict(), folder / "recognizer_best_acc_0.pth")
+    made = TextSR(load_settings([*arguments, "--go_test", "--resume", str(folder)]))
+    made.build_trained_system()
+    assert (made.config.arch, made.config.MODEL.stn_align_corners) == ("tatt_sft", False)
+    loaded = dict(made.system.networks[0].state_dict())
+    assert_identical(loaded, {key: value for key, value in state.items() if key in loaded})
+    assert len(state) == len(loaded) + 8

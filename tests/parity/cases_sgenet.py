@@ -6,8 +6,9 @@ from loss.image import squared_error
 from loss.label_positions import encode_positions, position_loss
 from loss.text_focus import PUBLISHED_WEIGHTS, TextFocus, encode_labels
 from model import build_model
+from model.blocks.modulated import ModulatedBlock
 from model.recognizer.focus_transformer import FocusTransformer
-from model.sgenet import Alignment, ModulatedBlock
+from model.sgenet import SeenAlignment
 from tests.parity.cases_moran_svtr import assert_targets, filled
 from tests.parity.cases_moran_svtr import load as load_recogniser
 from tests.parity.cases_zoo import load
@@ -20,7 +21,7 @@ NETWORK, LOSS = 1e-4, 1e-3
 @torch.no_grad()
 def guidance(case: Case) -> None:
     features = case.tensor("feature")
-    alignment = Alignment(features.shape[1], published_unused=True)
+    alignment = SeenAlignment(features.shape[1], published_unused=True)
     constant = tuple(key for key in alignment.state_dict() if key.endswith(".pe"))
     load(alignment, case, prefix="guidanceGen.", constant=constant)
     block = load(ModulatedBlock(features.shape[1]), case, prefix="block2.")
@@ -60,7 +61,7 @@ def sgenet_loss(case: Case) -> None:
     focus = TextFocus(recognizer)
     focus.log_weights = case.expected("weight_table").log()  # the case lacks the table of confusions it comes from
     terms = focus(sr, hr, labels)
-    mse, finetune = squared_error(sr, hr).mean(), position_loss(case.tensor("text_logits"), labels)
+    mse, finetune = squared_error(sr, hr).mean(), position_loss(case.tensor("text_logits"), labels, published=True)
     total = mse + 0.5 * sum(PUBLISHED_WEIGHTS[name] * term for name, term in terms.items()) + 0.01 * finetune
     named = {f"{name}_loss": term for name, term in terms.items()}
     named |= {"mse": mse, "finetune_loss": finetune, "loss": total, "loss_times_100": 100 * total}

@@ -81,6 +81,13 @@ def tatt(case: Case) -> None:
     assert_close(network(images, prior), case.expected("sr"), atol=NETWORK, what="sr")
 
 
+@handles("zoo/tatt_sft")
+@torch.no_grad()
+def tatt_sft(case: Case) -> None:
+    network = network_of(case, "tatt_sft", STN=True)
+    assert_close(network(case.tensor("x"), case.tensor("text_prior")), case.expected("sr"), atol=NETWORK, what="sr")
+
+
 @handles("zoo/tatt_tp_interpreter")
 @torch.no_grad()
 def tatt_interpreter(case: Case) -> None:
