@@ -14,8 +14,8 @@ from model.recognizer.crnn import CRNN
 from tests.dataset.pictures import encode, word_picture, write_entries
 from tests.interface.helpers import LIGHT, assert_identical, command_line, run
 
-# Networks that are trained alike differ in nothing that a process can show; two stand for those without text, `tatt` for
-# its variant, and `sgenet` for `lemma`, which is large.
+# Networks that are trained alike differ in nothing that a process can show; two stand for those without text, `tatt`
+# for its variant, and `sgenet` for `lemma`, which is large.
 ALIKE = ("tatt_sft", "lemma")
 TRAINABLE = [name for name in list_models() if model_spec(name).system != "plain" or name in ("tsrn", "edsr")]
 TRAINABLE = [name for name in TRAINABLE if name not in ALIKE]
