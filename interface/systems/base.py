@@ -21,6 +21,8 @@ from loss.stroke_focus import StrokeFocus, as_focus_state, encode_strokes, strok
 from loss.structure import local_contour_loss
 from loss.text_focus import FocusTargets, TextFocus, encode_labels, focus_recognizer
 from model import build_model, model_spec
+from model.blocks.folding import fold_batch_norms
+from model.recognizer.focus_transformer import READ_SIZE, FocusTransformer
 
 Losses = dict[str, Tensor]
 
@@ -249,10 +251,17 @@ def build_text_focus(loss: EasyDict) -> TextFocus:
     )
     recognizer = focus_recognizer(state, loss.text_focus_pretrained)  # the published one, or a smaller one
     load_weights(recognizer, state, loss.text_focus_pretrained)
+    _fold(recognizer)
     table = read_confusion(loss.confusion) if loss.confusion else None
     if table is None:
         log.info("no confusion table (LOSS.confusion): --text_focus weighs all confusions of characters alike")
     return TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns)
+
+
+def _fold(recognizer: FocusTransformer) -> None:
+    """Its normalisations are a tenth of what it takes in lower precision."""
+    recognizer.eval()
+    fold_batch_norms(recognizer.encoder, lambda: recognizer.encode(torch.zeros(1, 1, *READ_SIZE)))
 
 
 def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
@@ -268,4 +277,5 @@ def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
     state = as_focus_state(read_weights(path, option=flag, purpose=purpose, remedy=remedy))
     recognizer = stroke_recognizer(state, path)
     load_weights(recognizer, state, path)
+    _fold(recognizer)
     return StrokeFocus(recognizer)

@@ -13,6 +13,7 @@ from interface.checkpoint import load_checkpoint
 from interface.config import load_settings
 from interface.data import loader_spec, target_cache
 from interface.super_resolution import TextSR
+from interface.systems import build_system
 from interface.systems.base import ImageLosses
 from interface.targets import TargetCache, Targets, memory_share
 from loss.text_focus import TextFocus, encode_labels
@@ -329,11 +330,14 @@ def losses(folder):
 
 def test_frozen_networks_stay_as_they_are_in_a_run(trained):
     made = run([*trained, "--steps", "2"])
-    for frozen in (made.system.teacher, made.system.losses.text_focus.recognizer):
+    fresh = build_system(made.config, training=True, pretrained=True)
+    for name in ("teacher", "losses.text_focus.recognizer"):
+        frozen = made.system.get_submodule(name)
         assert not any(module.training for module in frozen.modules())
-        counters = [value for key, value in frozen.state_dict().items() if key.endswith("num_batches_tracked")]
-        assert counters
-        assert not any(counters)
+        assert_identical(dict(frozen.state_dict()), dict(fresh.get_submodule(name).state_dict()))
+    counters = [value for key, value in made.system.teacher.state_dict().items() if key.endswith("num_batches_tracked")]
+    assert counters
+    assert not any(counters)
 
 
 def test_teachers_work_once_a_sample(trained, monkeypatch):

@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from model.blocks.activation import AT_ONCE, Mish, mish
 from model.blocks.attention import LocalAttention, PixelAdapter
 from model.blocks.convolution import PictureConv2d, WeightNormConv2d, dilated_depthwise
+from model.blocks.folding import fold_batch_norms
 from model.blocks.gru import GruBlock
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.wave import PATM
@@ -214,3 +215,20 @@ def test_a_gru_under_autocast_computes_in_float32_and_keeps_the_precision_of_its
         )
         assert block(x).dtype == torch.bfloat16
     assert torch.equal(block(x.float()).bfloat16(), torch.autocast("cpu", dtype=torch.bfloat16)(block)(x))
+
+
+def test_folded_normalisations_change_no_result_and_are_gone():
+    torch.manual_seed(0)
+    first, second = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)), nn.Conv2d(4, 5, 1)
+    network = nn.Sequential(*first, nn.ReLU(), nn.BatchNorm2d(4), second, nn.BatchNorm2d(5))
+    images = torch.randn(8, 3, 6, 6)
+    network(3 * images + 1)  # statistics
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3)
+    expected = network.eval().requires_grad_(False)(images)
+    assert fold_batch_norms(network, lambda: network(images[:1])) == 2
+    torch.testing.assert_close(network(images), expected)
+    assert [type(layer) for layer in network].count(nn.Identity) == 2
+    assert isinstance(network[3], nn.BatchNorm2d)  # no convolution before it
+    assert not any(parameter.requires_grad for parameter in network.parameters())
