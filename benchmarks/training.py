@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from easydict import EasyDict
@@ -43,7 +44,7 @@ from dataset.loading import Batch, WordPairs, collate
 from interface.data import loader_spec, target_cache
 from interface.inference import lay_channels_together
 from interface.optim import build_optimizer
-from interface.systems import System, build_system
+from interface.systems import System, base, build_system
 from interface.systems.clues import Clues
 from interface.targets import Targets
 
@@ -251,13 +252,15 @@ def build_side(name: str, way: Way, config: EasyDict, data: Path, device: torch.
     spec = replace(loader_spec(config, rank=0, world_size=1), cache=way.kept)
     pairs = spec.pairs([data])
     torch.manual_seed(0)
-    system = build_system(config, training=True)
     clock = Clock(device)
     if name == FIRST:
+        with mock.patch.object(base, "fold", lambda recognizer: None):  # published recognisers have all their layers
+            system = build_system(config, training=True)
         assert isinstance(system, Clues)
         make_straightforward(system.to(device), clock).train()
         optimizer: Any = torch.optim.Adam(system.params("main"), lr=config.TRAIN.lr, betas=(config.TRAIN.beta1, 0.999))
         return Side(way, system, pairs, clock, config, lambda: None, optimizer)
+    system = build_system(config, training=True)
     lay_channels_together(system.to(device)).train()
     targets = watch(system, clock)
 

@@ -251,14 +251,14 @@ def build_text_focus(loss: EasyDict) -> TextFocus:
     )
     recognizer = focus_recognizer(state, loss.text_focus_pretrained)  # the published one, or a smaller one
     load_weights(recognizer, state, loss.text_focus_pretrained)
-    _fold(recognizer)
+    fold(recognizer)
     table = read_confusion(loss.confusion) if loss.confusion else None
     if table is None:
         log.info("no confusion table (LOSS.confusion): --text_focus weighs all confusions of characters alike")
     return TextFocus(recognizer, dissimilarity=table, column_order=loss.confusion_columns)
 
 
-def _fold(recognizer: FocusTransformer) -> None:
+def fold(recognizer: FocusTransformer) -> None:
     """Its normalisations are a tenth of what it takes in lower precision."""
     recognizer.eval()
     fold_batch_norms(recognizer.encoder, lambda: recognizer.encode(torch.zeros(1, 1, *READ_SIZE)))
@@ -277,5 +277,5 @@ def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
     state = as_focus_state(read_weights(path, option=flag, purpose=purpose, remedy=remedy))
     recognizer = stroke_recognizer(state, path)
     load_weights(recognizer, state, path)
-    _fold(recognizer)
+    fold(recognizer)
     return StrokeFocus(recognizer)
