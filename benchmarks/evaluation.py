@@ -160,7 +160,7 @@ class Bench:
             network: Any = comparison.ours.network
             read = network.read_with_confidence if network is not None else comparison.ours.read
             ours.append(TimedReader(network, name, clock, read))
-        readers = [Reader(reader.name, reader, reader.name, reader.name) for reader in ours]  # type: ignore[arg-type]
+        readers: list[Any] = [Reader(r.name, r, r.name, r.name, lower=lower) for r in ours]  # type: ignore[arg-type]
         kind = self.device.type
         evaluator = Evaluator(
             readers=readers,
@@ -182,7 +182,7 @@ class Ours:
         clock: measures parts.
         folder: where readings are kept.
         later: whether there was an evaluation before.
-        lower: super-resolve in bfloat16.
+        lower: super-resolve and read in bfloat16.
     """
 
     def __init__(self, bench: Bench, clock: Clock, folder: Path, *, later: bool, lower: bool = False) -> None:

@@ -98,6 +98,7 @@ FLAGS = (
     Flag("rec_pretrained", "TRAIN.VAL.rec_pretrained", "weights of --test_model ASTER", "FILE"),
     Flag("moran_pretrained", "TRAIN.VAL.moran_pretrained", "weights of --test_model MORAN", "FILE"),
     Flag("test_model", "TEST.test_model", "recognisers that score the result, e.g. CRNN,PPOCR", "NAME"),
+    Flag("test_precision", "TEST.precision", "arithmetic of CRNN, ASTER and MORAN as judges: float32 or bf16"),
     Flag("cases", "TEST.cases", "pictures in each gallery of the report"),
     Flag("report_dir", "TEST.report_dir", "where the report goes; default: in the run folder", "DIR"),
     Flag("demo_dir", "TEST.demo_dir", "pictures for --demo", "DIR"),
@@ -138,6 +139,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "TRAIN.mixed_precision": ("no", "bf16", "fp16"),
     "TRAIN.voc_type": ("digit", "lower", "upper", "all"),
     "TRAIN.VAL.select_on": ("validation", "test"),
+    "TEST.precision": ("float32", "bf16"),
     "TEST.test_model": ("CRNN", "ASTER", "MORAN", "PPOCR"),
 }
 

@@ -40,6 +40,7 @@ class Reader:
         fingerprint: identifies weights and preparation.
         description: one line for the report.
         weights: their file; empty if they come with a package.
+        lower: whether it computes in bfloat16 what bears it.
     """
 
     name: str
@@ -47,10 +48,12 @@ class Reader:
     fingerprint: str
     description: str
     weights: str = ""
+    lower: bool = False
 
     def read(self, images: Tensor) -> list[Answer]:
         """(N, >=3, H, W) in [0, 1], not clamped -> N answers."""
-        readings = self.recognizer.read_with_confidence(images)
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.lower):
+            readings = self.recognizer.read_with_confidence(images)
         return [(canonical(reading.text), round(reading.confidence, CONFIDENCE_DIGITS)) for reading in readings]
 
 
@@ -69,21 +72,24 @@ def build_readers(names: list[str], config: EasyDict, device: torch.device) -> l
 
 
 def _crnn(config: EasyDict, device: torch.device) -> Reader:
-    return _from_file("CRNN", CRNN(), config.TRAIN.VAL.crnn_pretrained, "crnn_pretrained", device)
+    return _from_file("CRNN", CRNN(), "crnn_pretrained", config, device)
 
 
 def _aster(config: EasyDict, device: torch.device) -> Reader:
-    path, corners = config.TRAIN.VAL.rec_pretrained, config.TEST.align_corners
-    return _from_file("ASTER", ASTER(align_corners=corners), path, "rec_pretrained", device, corners=corners)
+    corners = config.TEST.align_corners
+    return _from_file("ASTER", ASTER(align_corners=corners), "rec_pretrained", config, device, corners=corners)
 
 
 def _moran(config: EasyDict, device: torch.device) -> Reader:
-    path, corners = config.TRAIN.VAL.moran_pretrained, config.TEST.align_corners
-    return _from_file("MORAN", MORAN(align_corners=corners), path, "moran_pretrained", device, corners=corners)
+    corners = config.TEST.align_corners
+    return _from_file("MORAN", MORAN(align_corners=corners), "moran_pretrained", config, device, corners=corners)
 
 
-def _from_file(name: str, network: Any, path: str, key: str, device: torch.device, *, corners: bool = False) -> Reader:
-    """A network with the weights at `path`, which `TRAIN.VAL.<key>` names; readings depend on `corners`, too."""
+def _from_file(
+    name: str, network: Any, key: str, config: EasyDict, device: torch.device, *, corners: bool = False
+) -> Reader:
+    """A network with the weights that `TRAIN.VAL.<key>` names; readings depend on `corners` and precision, too."""
+    path, lower = config.TRAIN.VAL[key], config.TEST.precision == "bf16"
     own = starter.way_out(path, starter.RECOGNIZER, f"--{key}", NO_FILE_NEEDED)
     remedy = own if name == "CRNN" else NO_FILE_NEEDED
     state = read_weights(path, option=f"--{key}", purpose=f"--test_model {name}", remedy=remedy)
@@ -93,7 +99,9 @@ def _from_file(name: str, network: Any, path: str, key: str, device: torch.devic
     network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
     sha256 = file_sha256(Path(path))
     variant = ", align_corners" if corners else ""
-    return Reader(name, network, f"{name}-{sha256}{variant}", f"{name}, {path}, sha256 {sha256[:12]}{variant}", path)
+    variant += ", bf16" if lower else ""
+    description = f"{name}, {path}, sha256 {sha256[:12]}{variant}"
+    return Reader(name, network, f"{name}-{sha256}{variant}", description, path, lower)
 
 
 def _ppocr(config: EasyDict, device: torch.device) -> Reader:

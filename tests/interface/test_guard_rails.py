@@ -91,7 +91,9 @@ def attributes_and_texts() -> tuple[set[str], set[str]]:
 
 
 # Read by name through a mapping, a loop over names, or in config.py itself.
-READ_OTHERWISE: dict[str, str] = {}
+READ_OTHERWISE: dict[str, str] = dict.fromkeys(
+    (f"TRAIN.VAL.{key}" for key in ("crnn_pretrained", "rec_pretrained", "moran_pretrained")), "by key in readers.py"
+)
 
 
 @pytest.mark.parametrize("interface", INTERFACES)

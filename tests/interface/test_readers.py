@@ -60,6 +60,23 @@ def test_how_pixels_are_counted_is_part_of_the_fingerprint(files):
         assert "align_corners" in other.description
 
 
+@pytest.mark.parametrize("name", ["CRNN", "ASTER", "MORAN"])
+def test_a_judge_may_compute_in_bf16_and_says_so(files, name):
+    full, lower = (readers(files, [name], precision=precision)[0] for precision in ("float32", "bf16"))
+    assert full.fingerprint != lower.fingerprint
+    assert lower.description == f"{full.description}, bf16"
+    images = torch.rand(2, 3, 32, 128, generator=torch.Generator().manual_seed(1))
+    seen: list[torch.dtype] = []
+    layer = next(module for module in lower.recognizer.modules() if type(module) is torch.nn.Conv2d)
+    layer.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    answers = lower.read(images)
+    assert seen
+    assert set(seen) == {torch.bfloat16}
+    assert len(answers) == 2
+    assert all(0 <= confidence <= 1 for _, confidence in answers)
+    assert not torch.is_autocast_enabled("cpu")
+
+
 @pytest.mark.parametrize(("name", "key"), [("ASTER", "rec_pretrained"), ("MORAN", "moran_pretrained")])
 def test_a_missing_file_is_named_with_its_option(name, key):
     config = load_settings([]).config
