@@ -46,10 +46,10 @@ def given_to(network: nn.Module, work: Callable[[], object]) -> tuple[Tensor, ..
     """What a network is called with at first while something is done."""
     seen: list[tuple[Any, ...]] = []
     hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
-    with torch.no_grad():
+    with torch.enable_grad():  # without, it would be given a part of the pictures
         work()
     hook.remove()
-    return seen[0]
+    return tuple(value.detach() for value in seen[0])
 
 
 def works_of(system: System, given: tuple[Tensor, ...]) -> dict[str, Way]:
@@ -118,6 +118,7 @@ def measure_network(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     given = given_to(networks_of(system)[0], lambda: system.cascade(usual))
     sizes = {name: size_of(work) for name, work in works_of(system, given).items()}
     networks = {ALONE: state_bytes(networks_of(system)[0]), PATH: state_bytes(system)}
+    assert len(given[0]) == len(pictures)
     given = tuple(value.to(args.device) for value in given)
     found: dict[str, Any] = {}
     for name, ways in sides(arch, system, given, args.against).items():
