@@ -18,8 +18,12 @@ LOWERED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, PictureConv2d)
 
 
 def in_parts(network: Any, images: Tensor, *clues: Tensor) -> Tensor:
-    """`network(images, *clues)`; in evaluation on a CPU, `AT_ONCE` pictures after the other."""
-    if images.device.type != "cpu" or torch.is_grad_enabled() or network.training or len(images) <= AT_ONCE:
+    """`network(images, *clues)`; in evaluation on a CPU, `AT_ONCE` pictures after the other.
+
+    Unless the network's `whole_batches` says that what becomes of a picture depends on the others.
+    """
+    whole = network.training or getattr(network, "whole_batches", False)
+    if whole or images.device.type != "cpu" or torch.is_grad_enabled() or len(images) <= AT_ONCE:
         result: Tensor = network(images, *clues)
         return result
     starts = range(0, len(images) - 1, AT_ONCE)  # the last part has two pictures or more: one alone takes other kernels
