@@ -34,11 +34,13 @@ def in_parts(network: Any, images: Tensor, *clues: Tensor) -> Tensor:
 def lower_weights(system: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights, in place, as autocast to `dtype` would in every call; the system cannot be trained any more.
 
-    What comes out under autocast stays the same, bit by bit.
+    What comes out under autocast stays the same, bit by bit on a CPU. LSTMs elsewhere are left to autocast: for those of
+    cuDNN it takes float16 whatever `dtype` is, so they would be rounded twice.
     """
     system.requires_grad_(False)
     for module in system.modules():
-        if type(module) in LOWERED:
+        elsewhere = any(parameter.device.type != "cpu" for parameter in module.parameters(recurse=False))
+        if type(module) in LOWERED and not (elsewhere and isinstance(module, nn.LSTM)):
             module.to(dtype)
 
 
