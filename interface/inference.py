@@ -34,8 +34,8 @@ def in_parts(network: Any, images: Tensor, *clues: Tensor) -> Tensor:
 def lower_weights(system: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights, in place, as autocast to `dtype` would in every call; the system cannot be trained any more.
 
-    What comes out under autocast stays the same, bit by bit on a CPU. LSTMs elsewhere are left to autocast: for those of
-    cuDNN it takes float16 whatever `dtype` is, so they would be rounded twice.
+    What comes out under autocast on a CPU stays the same, bit by bit. LSTMs elsewhere are left to autocast: for those
+    of cuDNN it takes float16 whatever `dtype` is, so they would be rounded twice.
     """
     system.requires_grad_(False)
     for module in system.modules():
