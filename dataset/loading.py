@@ -405,7 +405,9 @@ class PairLoader:
         good = [sample for sample in samples if isinstance(sample, Sample)]
         rows = torch.tensor([sample.index for sample in good], dtype=torch.long)  # in the order of all that are kept
         there = rows.to(self._resident[0].device, non_blocking=True)
-        high, low = (planes[there].to(torch.float32) / 255 for planes in self._resident)
+        # On a GPU a division by a plain number is a product with its reciprocal, which the host rounds in another way.
+        levels = torch.full((), 255.0, device=there.device)
+        high, low = (planes[there].to(torch.float32) / levels for planes in self._resident)
         skipped = tuple(sample for sample in samples if isinstance(sample, Skipped))
         return Batch(high, low, [sample.label for sample in good], rows, skipped)
 

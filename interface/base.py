@@ -109,7 +109,8 @@ class TextBase:
         self.system.to(self.device)
         lay_channels_together(self.system)
         if self.config.TRAIN.compile:
-            compile_networks([part for parts in self.system.published_parts().values() for part in parts])
+            networks = [part for parts in self.system.published_parts().values() for part in parts]
+            compile_networks(networks, self.system.method)
         self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
 
     def build_trained_system(self) -> None:

@@ -607,8 +607,10 @@ def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
     Options that there were not yet count as if they had had the values that they have by default.
     """
+    interface, recipe = arch_file(str(new["arch"]))
     before = {
-        **dict(flatten(read_yaml(schema_path(find_interface(["--arch", str(new["arch"])]))))),
+        **dict(flatten(read_yaml(schema_path(interface)))),
+        **dict(flatten(recipe)),
         **dict(flatten(old)),
     }
     same = {"memory", "disk"}  # where targets are kept; what is kept is the same

@@ -18,8 +18,12 @@ LOWERED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.LSTM, PictureConv2d)
 
 
 def in_parts(network: Any, images: Tensor, *clues: Tensor) -> Tensor:
-    """`network(images, *clues)`; in evaluation on a CPU, `AT_ONCE` pictures after the other."""
-    if images.device.type != "cpu" or torch.is_grad_enabled() or network.training or len(images) <= AT_ONCE:
+    """`network(images, *clues)`; in evaluation on a CPU, `AT_ONCE` pictures after the other.
+
+    Unless the network's `whole_batches` says that what becomes of a picture depends on the others.
+    """
+    whole = network.training or getattr(network, "whole_batches", False)
+    if whole or images.device.type != "cpu" or torch.is_grad_enabled() or len(images) <= AT_ONCE:
         result: Tensor = network(images, *clues)
         return result
     starts = range(0, len(images) - 1, AT_ONCE)  # the last part has two pictures or more: one alone takes other kernels
@@ -30,11 +34,13 @@ def in_parts(network: Any, images: Tensor, *clues: Tensor) -> Tensor:
 def lower_weights(system: nn.Module, dtype: torch.dtype) -> None:
     """Round the weights, in place, as autocast to `dtype` would in every call; the system cannot be trained any more.
 
-    What comes out under autocast stays the same, bit by bit.
+    What comes out under autocast on a CPU stays the same, bit by bit. LSTMs elsewhere are left to autocast: for those
+    of cuDNN it takes float16 whatever `dtype` is, so they would be rounded twice.
     """
     system.requires_grad_(False)
     for module in system.modules():
-        if type(module) in LOWERED:
+        elsewhere = any(parameter.device.type != "cpu" for parameter in module.parameters(recurse=False))
+        if type(module) in LOWERED and not (elsewhere and isinstance(module, nn.LSTM)):
             module.to(dtype)
 
 

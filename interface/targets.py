@@ -108,7 +108,10 @@ class TargetCache(Targets):
             else:
                 for row in new:
                     shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
-            return torch.from_numpy(shelf.values[numbers]).to(shelf.device, torch.float32, non_blocking=True)
+            values = torch.from_numpy(shelf.values[numbers])
+            if shelf.device.type == "cuda":
+                values = values.pin_memory()  # what lies in other memory is waited for, though non_blocking
+            return values.to(shelf.device, non_blocking=True).to(torch.float32)
 
     def sync(self) -> None:
         """Bring what is new to disk."""

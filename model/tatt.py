@@ -200,6 +200,7 @@ class TATT(Skeleton):
         if recurrence not in RECURRENCES:
             raise ValueError(f"unknown recurrence {recurrence!r}; known: {', '.join(RECURRENCES)}")
         super().__init__(**options)
+        self.whole_batches = recurrence == "batch"  # evaluation must not cut a batch, which would be another one
         self.options |= {"recurrence": recurrence}
         features = 2 * self.options["hidden_units"]
         if features % HEADS:

@@ -38,6 +38,7 @@ class System(nn.Module):
         phases: one optimizer each; adversarial recipes have two.
         frozen: names of sub-modules that are never trained; they are left out of checkpoints.
         reads: keys of `MODEL` that the recipe itself reads, beside those that become options of the network.
+        method: of the networks that a training step calls; what `--compile` translates.
         stages: how many pictures `cascade` returns.
         weights: factor of each loss term, so that logs can give terms unweighted as well.
         targets: where values of frozen networks come from: computed anew, or kept.
@@ -46,6 +47,7 @@ class System(nn.Module):
     phases: tuple[str, ...] = ("main",)
     frozen: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
+    method: str = "forward"
     stages: int = 1
     weights: dict[str, float]
     targets: Targets = Targets()

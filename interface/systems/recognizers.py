@@ -257,6 +257,7 @@ class AttentionRecognizer(RecognizerSystem):
         terms: names of the terms of the loss, each with its weight.
     """
 
+    method = "predict"
     per: Literal["symbol", "word"] = "symbol"
     terms: Mapping[str, float] = {"cross_entropy": 1.0}
 

@@ -38,6 +38,7 @@ class Semantic(System):
     """
 
     frozen = ("losses",)
+    method = "guided"
     reads = ("tpg_pretrained", "freeze_tpg")
     forms: tuple[str, ...] = ("ctc", "published")
 

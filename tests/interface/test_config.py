@@ -406,6 +406,13 @@ def test_defaults_pass_their_own_checks(interface):
 # Files and published calls.
 
 
+@pytest.mark.parametrize("path", sorted(module.CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_file_with_its_own_batch_says_that_its_rate_is_for_that(path):
+    """Or --lr_scaling would change the rate of the published recipe."""
+    train = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("TRAIN", {})
+    assert train.get("lr_images") == train.get("batch_size")
+
+
 def test_the_whole_configuration_survives_a_round_trip(tmp_path):
     found = settings(*shlex.split(THREE_STAGES), "--learning_rate", "1e-7", "--val_data_dir", "a b", "ü:#")
     again = settings("--config", user_file(tmp_path, to_yaml(found.config)))

@@ -60,3 +60,9 @@ def test_weights_rounded_once_give_the_same_bits(arch, monkeypatch, tmp_path):
     assert all(parameter.dtype == torch.bfloat16 for module in lowered for parameter in module.parameters())
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(system.super_resolve(images), expected)
+
+
+def test_recurrent_weights_stay_as_they_are_on_other_devices():
+    network = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2)).to("meta")
+    lower_weights(network, torch.bfloat16)
+    assert [parameter.dtype for parameter in network.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 4

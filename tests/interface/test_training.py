@@ -151,7 +151,7 @@ def test_other_options_than_saved_are_named(tiny, tmp_path, caplog):
 def test_an_option_that_there_was_not_yet_had_the_value_that_it_has_by_default():
     new = load_settings(["--arch", "tsrn", "--seed", "3"]).config
     old = plain(new)
-    del old["TRAIN"]["lr_scaling"], old["TRAIN"]["seed"]
+    del old["TRAIN"]["lr_scaling"], old["TRAIN"]["lr_images"], old["TRAIN"]["seed"]  # lr_images: of the recipe
     assert changed_options(old, new) == ["TRAIN.seed 0 -> 3"]
 
 

@@ -9,6 +9,7 @@ from dataset.deform import turned
 from dataset.loading import LoaderSpec, collate
 from interface.checkpoint import CheckpointError
 from interface.config import ConfigError, load_settings
+from interface.inference import AT_ONCE, in_parts
 from interface.super_resolution import TextSR
 from interface.systems import build_system
 from loss.similarity import structure_similarity
@@ -51,6 +52,18 @@ def test_the_two_recurrences():
     lines = columns.infoGen.init_factor.weight.view(16, 64, 8).permute(1, 0, 2).reshape(1, 64, 128)
     passed, _ = columns.infoGen.transformer.gru_encoding(lines)
     torch.testing.assert_close(same[5 * 64 + 7, 0], passed[0, 7, 5 * 8 : 6 * 8])
+
+
+@pytest.mark.parametrize("recurrence", ["columns", "batch"])
+@torch.no_grad()
+def test_evaluation_leaves_a_batch_whole_where_pictures_depend_on_their_place(recurrence):
+    network, count = small(recurrence=recurrence), AT_ONCE + 4
+    images, prior = torch.rand(count, 4, 16, 64), torch.rand(count, 37, 1, 26)
+    sizes: list[int] = []
+    network.register_forward_hook(lambda _, __, out: sizes.append(len(out)))
+    result = in_parts(network, images, prior)
+    assert sizes == ([count] if recurrence == "batch" else [AT_ONCE, 4])
+    torch.testing.assert_close(result, network(images, prior), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
