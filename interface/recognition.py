@@ -78,7 +78,8 @@ class TextRecognition(Training):
         for images, chosen in ((batch.images_hr, ~small), (batch.images_lr, small)):
             positions = chosen.nonzero().flatten()
             if len(positions):
-                pictures = images[positions].to(self.device, non_blocking=True)
+                there = positions.to(images.device, non_blocking=True)
+                pictures = images[there].to(self.device, non_blocking=True)
                 groups.append(augment(pictures, train.augment, generator))
                 labels += [batch.labels[position] for position in positions.tolist()]
         return Words(tuple(groups), labels)

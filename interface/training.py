@@ -102,7 +102,11 @@ class Training(TextBase):
             log.warning("already at step %d of %d; give more --steps to train on", self.step, self.total_steps)
         self.validate_if_due()  # a signal may have cut the validation of the step that was saved
         for batches in self.steps_left():
-            self.train_step(batches)
+            try:
+                self.train_step(batches)
+            except RuntimeError:  # what a GPU makes of numbers that the step before has spoilt
+                self.checks.finish()
+                raise
             self.after_step(bar)
             if self.stop_requested():
                 raise StopRequested

@@ -31,7 +31,7 @@ class Semantic(System):
         forms: what `LOSS.finetune` may be.
 
     Args:
-        network: SGENet.
+        network: SGENet or LEMMA.
         losses: what compares its output with HR.
         weights: factor of each term.
         config: the configuration.
