@@ -110,9 +110,9 @@ class StraightforwardClues(Clues):
             return terms
         targets = encode_labels(batch.labels).to(sr.device)
         with self.clock("text focus, HR"):
-            _, attention_hr = focus.read(hr, targets.inputs)
+            _, attention_hr = focus.read_at_once(hr, targets.inputs)
         with self.clock("text focus, SR"):
-            logits, attention = focus.read(sr, targets.inputs)
+            logits, attention = focus.read_at_once(sr, targets.inputs)
         terms["attention"] = (attention_hr - attention).abs().mean()
         with self.clock("character weights"):
             terms["recognition"] = weigh_one_by_one(logits, targets.targets, focus.log_weights.exp())

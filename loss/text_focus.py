@@ -19,6 +19,7 @@ from loss.image import check_same_shape
 from loss.weighted_ce import ALPHABET, IGNORED, confusion_weights, weighted_cross_entropy
 from model.recognizer.focus_transformer import FocusTransformer
 
+AT_ONCE = 16  # pictures that a CPU reads at a time: the maps of more do not stay in its cache
 PUBLISHED_WEIGHTS = {"attention": 10.0, "recognition": 5e-4}
 
 _IDS = {character: index for index, character in enumerate(ALPHABET) if character != "-"}
@@ -115,6 +116,14 @@ class TextFocus(nn.Module):
 
     def read(self, images: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(N, >=3, H, W) RGB in [0, 1], (N, T) decoder input -> logits (N, T, K), attention (N, heads, T, P)."""
+        if images.device.type != "cpu":
+            return self.read_at_once(images, inputs)
+        parts = [self.read_at_once(*part) for part in zip(images.split(AT_ONCE), inputs.split(AT_ONCE), strict=True)]
+        logits, attention = zip(*parts, strict=True)
+        return torch.cat(logits), torch.cat(attention)
+
+    def read_at_once(self, images: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As `read`, all pictures together."""
         return self.recognizer.decode(self.recognizer.encode(self.recognizer.preprocess(images)), inputs)
 
     @torch.no_grad()

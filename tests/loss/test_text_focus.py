@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from loss.text_focus import TextFocus, encode_labels
+from loss.text_focus import AT_ONCE, TextFocus, encode_labels
 from loss.weighted_ce import CLASSES, IGNORED, confusion_weights, weighted_cross_entropy
 from model.recognizer.focus_transformer import FocusTransformer, LayerNorm
 
@@ -218,3 +218,19 @@ def test_text_focus_loss_recognizer_refuses_sizes_that_do_not_fit():
         FocusTransformer(widths=(4, 4, 8, 16), blocks=(1,), heads=4, max_length=2).decode(
             torch.rand(1, 4, 16), torch.zeros(1, 3, dtype=torch.long)
         )
+
+
+def test_a_cpu_reads_large_batches_in_parts_with_the_same_result():
+    loss = TextFocus(small_recognizer())
+    sr = torch.rand(2 * AT_ONCE + 1, 3, 32, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    targets = encode_labels([f"word{number}" for number in range(len(sr))])
+    counts: list[int] = []
+    loss.recognizer.encoder.register_forward_hook(lambda _, inputs, __: counts.append(len(inputs[0])))
+    logits, attention = loss.read(sr, targets.inputs)
+    assert counts == [AT_ONCE, AT_ONCE, 1]
+    whole_logits, whole_attention = loss.read_at_once(sr, targets.inputs)
+    torch.testing.assert_close(logits, whole_logits)
+    torch.testing.assert_close(attention, whole_attention)
+    (grad,) = torch.autograd.grad(logits.square().sum() + attention.square().sum(), sr)
+    (whole,) = torch.autograd.grad(whole_logits.square().sum() + whole_attention.square().sum(), sr)
+    torch.testing.assert_close(grad, whole, rtol=1e-4, atol=1e-6)
