@@ -132,8 +132,7 @@ def measure_network(arch: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def takes_mask(system: System, pictures: Tensor) -> bool:
     """Whether pictures have a fourth plane for this system."""
-    first = next((module for module in system.modules() if isinstance(module, nn.Conv2d)), None)
-    return first is not None and first.in_channels == pictures.shape[1]
+    return bool(getattr(networks_of(system)[0], "in_channels", 3) == pictures.shape[1])
 
 
 def size_of(work: Way) -> dict[str, int]:

@@ -256,7 +256,8 @@ def build_parser(defaults: Mapping[str, Any], interface: str = SUPER_RESOLUTION)
     parser = _Parser(
         prog="main.py",
         description=DESCRIPTIONS[interface],
-        epilog=f"All options, flags or not, are in configs/{interface}.yaml; give your own file with --config.",
+        epilog=f"All options, flags or not, are in configs/{interface}.yaml, whose defaults are shown; the recipe of a "
+        "network changes some of them, see configs/<arch>.yaml. Give your own file with --config.",
         allow_abbrev=False,
     )
     verbs = parser.add_mutually_exclusive_group()
@@ -396,6 +397,9 @@ def loss_switches(terms: str, flags: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in names if name not in LOSS_TERMS]
     if unknown or not names:
         raise ConfigError(f"--loss {terms!r}: unknown term{did_you_mean(unknown[0] if unknown else '', [*LOSS_TERMS])}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"--loss {terms}: {', '.join(twice)} is listed twice; its weight is LOSS.weights of --config")
     switches: dict[str, Any] = {path: off for path, _, off in LOSS_TERMS.values()}
     pixel = sorted({name for name in names if LOSS_TERMS[name][0] == "LOSS.pixel"})
     if len(pixel) > 1:

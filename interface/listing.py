@@ -150,6 +150,8 @@ def table(form: str) -> str:
     if form == "markdown":
         lines = [f"| {' | '.join(cells)} |" for cells in rows]
         return "\n".join([lines[0], "|" + "---|" * len(HEAD), *lines[1:]])
+    paper = HEAD.index("paper")  # an address can be long: it comes last
+    rows = [(*cells[:paper], *cells[paper + 1 :], cells[paper]) for cells in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows

@@ -270,8 +270,9 @@ def build_stroke_focus(loss: EasyDict) -> StrokeFocus:
     """The loss behind `LOSS.stroke_focus`; errors as for `build_image_losses`."""
     path, flag = loss.stroke_focus_pretrained, "--stroke_focus_pretrained"
     remedy = (
-        "python main.py --arch focus_transformer_small --charset strokes --rendered 200000 trains one; or train "
-        "without --stroke_loss: --text_focus looks at characters instead, and a recogniser for that comes along"
+        "python main.py --arch focus_transformer_small --charset strokes --rendered 200000 --vis_dir strokes makes "
+        "ckpt/strokes/focus_transformer_small.safetensors, which this flag takes; or train without "
+        "--stroke_loss: --text_focus looks at characters instead, and a recogniser for that comes along"
     )
     if (ROOT / starter.STROKE_FOCUS).is_file():
         remedy = starter.way_out(path, starter.STROKE_FOCUS, flag, "or train without --stroke_loss")

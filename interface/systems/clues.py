@@ -22,7 +22,7 @@ DISTILL = "distill"  # LOSS.language: as the C3-STISR paper says; its code, and 
 def _load_language_model(networks: list[nn.Module], path: str) -> None:
     state = read_weights(
         path,
-        option="MODEL.language_model",
+        option="--language_model",
         purpose="the pre-trained language model",
         remedy="leave it out to train one from nothing, or make one: scripts/pretrain_language_model.py",
     )

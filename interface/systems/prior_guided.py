@@ -97,7 +97,7 @@ class PriorGuided(System):
         if (known or distill) and model.tpg_pretrained != RANDOM:
             state = read_weights(
                 model.tpg_pretrained,
-                option="MODEL.tpg_pretrained",
+                option="--tpg_pretrained",
                 purpose="the recogniser whose reading guides the SR network",
                 remedy=starter.way_out(
                     model.tpg_pretrained,
@@ -110,7 +110,7 @@ class PriorGuided(System):
         def recognizer(load: bool) -> CRNN:
             built = PRIOR_GENERATORS[model.tpg]()
             if load and state is not None:
-                load_weights(built, state, model.tpg_pretrained)
+                load_weights(built, state, model.tpg_pretrained, hint="--tpg_pretrained takes the weights of a CRNN")
             return built
 
         networks = [build_network(config) for _ in range(1 if model.sr_share else stages)]

@@ -144,7 +144,7 @@ class RecognizerSystem(System):
         if pretrained and config.MODEL.pretrained:
             state = read_weights(
                 config.MODEL.pretrained,
-                option="MODEL.pretrained",
+                option="--pretrained",
                 purpose="the beginning of the training",
                 remedy="leave --pretrained out to train from nothing",
             )

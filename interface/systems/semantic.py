@@ -79,7 +79,7 @@ class Semantic(System):
         """
         state = read_weights(
             model.tpg_pretrained,
-            option="MODEL.tpg_pretrained",
+            option="--tpg_pretrained",
             purpose=PURPOSE,
             remedy="python main.py --arch svtr --train_data_dir ... makes one, for --tpg_pretrained "
             f"ckpt/<run>/svtr.safetensors; {ALONG}",
@@ -142,13 +142,13 @@ class SemanticAttention(Semantic):
             FileNotFoundError: there is no such file.
             ValueError: it holds the weights of another network.
         """
-        state = read_weights(model.tpg_pretrained, option="MODEL.tpg_pretrained", purpose=PURPOSE, remedy=ALONG)
+        state = read_weights(model.tpg_pretrained, option="--tpg_pretrained", purpose=PURPOSE, remedy=ALONG)
         hint = "--tpg_pretrained names weights of ABINet's vision model with 36 characters."
         load_weights(guide.get_submodule("vision"), state, model.tpg_pretrained, hint=hint)
         if model.tpg_language:
             state = read_weights(
                 model.tpg_language,
-                option="MODEL.tpg_language",
+                option="--tpg_language",
                 purpose="the language model of " + PURPOSE,
                 remedy='--tpg_language "" trains one along from nothing',
             )

@@ -238,7 +238,7 @@ BAD_THINGS: dict[str, tuple[Any, list[str], list[str]]] = {
     "weights: student missing": (
         None,
         ["--arch", "rtsrn", "--batch_size", "2", "--device", "cpu", "--train_data_dir", "{train}"],
-        ["rec_pth/crnn.pth", "MODEL.tpg_pretrained", "--tpg_pretrained random"],
+        ["rec_pth/crnn.pth", "--tpg_pretrained random"],
     ),
     "weights: reader missing": (
         None,
@@ -286,4 +286,4 @@ def test_a_missing_weights_file_ends_the_process_without_a_traceback(tmp_path, t
     done = command_line(["--device", "cpu", "--train_data_dir", tiny_dir / "train", "--batch_size", "2"], cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: no weights file rec_pth/crnn.pth (MODEL.tpg_pretrained)")
+    assert done.stderr.splitlines()[-1].startswith("error: no weights file rec_pth/crnn.pth (--tpg_pretrained)")

@@ -26,7 +26,7 @@ def losses(*arguments):
 @pytest.mark.parametrize("term", LOSS_TERMS)
 def test_exactly_the_listed_terms_are_on(term):
     picture = "mse" if LOSS_TERMS[term][0] != "LOSS.pixel" else term
-    found = dict(flatten({"LOSS": losses(*LIGHT, "--tpg_pretrained", "x", "--loss", f"{term}, {picture}")}))
+    found = dict(flatten({"LOSS": losses(*LIGHT, "--tpg_pretrained", "x", "--loss", ", ".join({term, picture}))}))
     on = {name for name, (path, value, _) in LOSS_TERMS.items() if found[path] == value}
     assert on == {term, picture}
 
@@ -46,6 +46,7 @@ def test_the_list_is_stronger_than_files(tmp_path):
         (["--loss", "mse,gradiant"], "unknown term; did you mean gradient"),
         (["--loss", ","], "unknown term; known: charbonnier, distill"),
         (["--loss", "mse,l1"], "keep one of l1, mse"),
+        (["--loss", "mse,gradient,mse"], "mse is listed twice"),
         (["--loss", "mse", "--gradient"], r"another flag \(gradient\) says otherwise"),
         (["--loss", "mse,lca", "--no-lca"], r"another flag \(lca\) says otherwise"),
         (["--loss", "label"], "no term of the loss teaches the super-resolution network"),

@@ -302,7 +302,7 @@ def test_students_begin_with_the_pretrained_weights(crnn_file):
         assert_identical(copied(student), state)
     fresh = light("--tpg_pretrained", crnn_file, pretrained=False)  # a checkpoint will bring them
     assert not torch.equal(next(fresh.students[0].parameters()), next(iter(state.values())))
-    with pytest.raises(FileNotFoundError, match=r"nowhere.pth \(MODEL.tpg_pretrained\).*--tpg_pretrained random"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth \(--tpg_pretrained\).*--tpg_pretrained random"):
         light("--tpg_pretrained", "nowhere.pth")
     light("--tpg_pretrained", "nowhere.pth", pretrained=False, training=False)
 
