@@ -157,6 +157,8 @@ def measure_batch(ways: dict[str, Way], batch_size: int, repeats: int, device: t
 
 def table(result: dict[str, Any]) -> str:
     """Milliseconds a batch, pictures a second, ratios, efficiency, memory and differences as Markdown."""
+    if len(result["networks"]) > 1:
+        return overview(result)
     head = ["network", "parameters", "MACs", "batch", "side", "ms", "images/s", "ratio", "efficiency", "memory, MiB"]
     cells = []
     for arch, works in result["networks"].items():
@@ -189,3 +191,25 @@ def _lines(result: dict[str, Any], found: dict[str, Any], size: int, batch: dict
             ]
         )
     return lines
+
+
+def overview(result: dict[str, Any]) -> str:
+    """Several networks, a line for each work: our sides at the smallest and the largest batch, as Markdown."""
+    sizes = sorted(map(int, next(iter(next(iter(result["networks"].values())).values()))["batches"]))
+    small, large = sizes[0], sizes[-1]
+    head = ["network", "work", "parameters", "MACs", f"ms, batch {small}", f"images/s, batch {large}", "efficiency"]
+    head += ["images/s, bf16", "efficiency, bf16", "memory, MiB"]
+    lines = []
+    for arch, works in result["networks"].items():
+        for work, found in works.items():
+            latency = statistics.median(found["batches"][str(small)]["seconds"][OURS])
+            batch, cells = found["batches"][str(large)], []
+            for side in (OURS, BF16):
+                seconds = statistics.median(batch["seconds"][side])
+                share = efficiency(2 * large * found["macs"], seconds, result.get("peak", {}), PRECISION[side])
+                cells += [number(large / seconds), percent(share)]
+            memory = batch["memory"].get(OURS)
+            held = mebibytes(memory + found["state"] if memory is not None else None)
+            size = [f"{found['parameters'] / 1e6:.2f} M", f"{found['macs'] / 1e9:.2f} G"]
+            lines.append([arch, work, *size, number(1000 * latency), *cells, held])
+    return "\n".join(rows(head, lines))

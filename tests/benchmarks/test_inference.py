@@ -38,7 +38,21 @@ def test_a_network_of_its_own_has_one_work(tmp_path, capsys):
     assert bicubic[inference.ALONE]["parameters"] == bicubic[inference.ALONE]["macs"] == 0
     seconds = srcnn[inference.ALONE]["batches"]["1"]["seconds"]
     assert {side: len(values) for side, values in seconds.items()} == {inference.OURS: 2, inference.BF16: 2}
-    assert "| srcnn | 0.02 M | 0.08 G | 1 | ours |" in capsys.readouterr().out
+    assert "| srcnn | SR network | 0.02 M | 0.08 G |" in capsys.readouterr().out
+
+
+def test_an_overview_of_several_networks_by_hand():
+    def batch(ours, lower):
+        return {"seconds": {"ours": ours, "ours, bf16": lower}, "difference": {}, "memory": {"ours": 2**20}}
+
+    found = {"parameters": 2_500_000, "macs": 1_500_000_000, "state": 2**21}
+    found["batches"] = {"1": batch([0.5, 0.75, 1.0], [9.0]), "8": batch([2.0], [0.5])}
+    peak = {"float32": {"best": 24.0}, "bfloat16": {"best": 96.0}}
+    result = {"networks": {"x": {"SR network": found}, "y": {"SR network": found, "path": found}}, "peak": peak}
+    lines = inference.table(result).splitlines()
+    assert "| ms, batch 1 | images/s, batch 8 |" in lines[0]
+    numbers = "| 2.50 M | 1.50 G | 750 | 4 | 50 % | 16 | 50 % | 3 |"
+    assert lines[2:] == [f"| x | SR network {numbers}", f"| y | SR network {numbers}", f"| y | path {numbers}"]
 
 
 def test_numbers_by_hand():

