@@ -201,13 +201,14 @@ class Training(TextBase):
         super().save(name)
 
     def _check_loss(self, total: Tensor, losses: dict[str, Tensor], batch: Batch, phase: str) -> None:
-        step, kept = self.step, {name: value.detach() for name, value in losses.items()}
+        step, loss = self.step, total.detach()  # a graph kept until the answer is there would keep its maps
+        kept = {name: value.detach() for name, value in losses.items()}
 
         def refuse() -> None:
             terms = pairs({name: value.item() for name, value in kept.items()})
-            raise self._breakdown(step, f"phase {phase}: the loss is {total.item()}; terms: {terms}", [batch])
+            raise self._breakdown(step, f"phase {phase}: the loss is {loss.item()}; terms: {terms}", [batch])
 
-        self.checks.ask(torch.isfinite(total.detach()), refuse)
+        self.checks.ask(torch.isfinite(loss), refuse)
 
     def _check_gradient(self, batches: list[Batch], phase: str) -> None:
         """A step with a gradient that is not finite spoils the weights; no checkpoint may hold them."""
