@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.blocks.pictures import check_depth, check_planes, doublings, planes
+from model.blocks.published import PublishedForm
 from model.registry import register_model
 
 SLOPE = 0.2  # of LeakyReLU
@@ -36,7 +37,7 @@ class FeatureLevel(nn.Module):
         return self.cov_block(x)
 
 
-class LapSRN(nn.Module):
+class LapSRN(nn.Module, PublishedForm):
     """(N, C, H, W) in [0, 1] -> (N, C, s*H, s*W), not clamped.
 
     Args:
@@ -81,12 +82,6 @@ class LapSRN(nn.Module):
             enlarged = self.get_submodule(f"convt_I{level}")(picture)
             picture = enlarged + self.get_submodule(f"convt_R{level}")(features)
         return picture
-
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
-        with torch.device("meta"):
-            published = LapSRN(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
 
 
 def start_bilinear(up: nn.ConvTranspose2d) -> None:

@@ -56,14 +56,6 @@ class LEMMA(ModulatedSkeleton):
         self.position_prior = ABINet()
         self.guidanceGen = LocationAlignment(2 * self.options["hidden_units"], published_unused=published_unused)
 
-    def forward(self, images_lr: Tensor) -> Tensor:
-        """(N, C, 16, 64) in [0, 1] -> (N, C, 32, 128) in (-1, 1).
-
-        Raises:
-            ValueError: the images have another shape.
-        """
-        return self.guided(images_lr).images
-
     def guided(self, images_lr: Tensor) -> Guided:
         """Super-resolve, and say what was read and where: (N, C, 16, 64) in [0, 1].
 

@@ -14,6 +14,7 @@ from model.blocks.clue import ClueAttention, GatedFusion, TextInterpreter
 from model.blocks.clue_guided import CLUE_CHANNELS, NUM_CLASSES, NUM_COLUMNS, VISUAL_CHANNELS, ClueGuidedNetwork
 from model.blocks.deform import DeformFuser
 from model.blocks.gru import GruBlock
+from model.blocks.published import PublishedForm
 from model.blocks.wave import WaveBlock
 from model.language.bcn import BCN
 from model.registry import register_model
@@ -35,7 +36,7 @@ class RecurrentBlock(nn.Module):
         return self.gru2(x + columns)
 
 
-class RTSRN(ClueGuidedNetwork):
+class RTSRN(ClueGuidedNetwork, PublishedForm):
     """LR images (N, C, 16, 64) in [0, 1] and text clues -> SR images (N, C, 32, 128) in (-1, 1).
 
     Args:
@@ -64,15 +65,6 @@ class RTSRN(ClueGuidedNetwork):
         self.infoGen_visual = TextInterpreter(NUM_CLASSES, VISUAL_CHANNELS)
         self.correction_model = BCN(num_classes=NUM_CLASSES, length=NUM_COLUMNS)
         self.vis_rec_fuser = DeformFuser()
-
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them.
-
-        A strict reader checks a file against this table and loads the keys that this network has.
-        """
-        with torch.device("meta"):
-            published = RTSRN(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
 
 
 @register_model(

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.blocks import clue
-from model.blocks.prior import NUM_CLASSES, checked_prior
-from model.blocks.residual import RecurrentResidualBlock
-from model.blocks.skeleton import Skeleton
+from model.blocks.prior import NUM_CLASSES, PriorGuidedSkeleton
+from model.blocks.published import PublishedForm
 from model.registry import register_model
 
 HEADS, DECODER_LAYERS, DROPOUT = 4, 2, 0.1
@@ -182,7 +181,7 @@ class TextInterpreter(nn.Module):
         return columns.unflatten(2, (height, -1)).permute(2, 0, 1, 3).flatten(0, 1)
 
 
-class TATT(Skeleton):
+class TATT(PriorGuidedSkeleton, PublishedForm):
     """LR images (N, C, 16, 64) in [0, 1] and a text prior (N, 37, 1, 26) -> SR images (N, C, 32, 128) in (-1, 1).
 
     The sizes are those of the default arguments; the network works at the size it was built for.
@@ -207,16 +206,6 @@ class TATT(Skeleton):
             raise ValueError(f"hidden_units {features // 2} must be even: {HEADS} heads share twice as many features")
         self.infoGen = TextInterpreter(features, self.size_lr, recurrence=recurrence, published_unused=published_unused)
 
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
-        with torch.device("meta"):
-            published = TATT(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
-
-    def make_block(self, features: int, number: int) -> nn.Module:
-        """TSRN's, with the hint beside its residual."""
-        return RecurrentResidualBlock(features, features)
-
     def check_images(self, images_lr: Tensor) -> None:
         """Also the size, since each pixel has a code of its own.
 
@@ -231,21 +220,10 @@ class TATT(Skeleton):
                 "them, or build it with another width and height"
             )
 
-    def forward(self, images_lr: Tensor, prior: Tensor | None = None) -> Tensor:
-        """Super-resolve.
-
-        Args:
-            images_lr: (N, C, H, W) in [0, 1].
-            prior: (N, 37, 1, 26) class probabilities of the recognised text; None is no text (zeros).
-
-        Returns:
-            (N, C, s*H, s*W) in (-1, 1).
-
-        Raises:
-            ValueError: a tensor has a shape this network cannot use.
-        """
-        shallow = self.shallow(images_lr)
-        return self.reconstruct(shallow, self.infoGen(checked_prior(images_lr, prior), shallow))
+    def hint(self, shallow: Tensor, prior: Tensor) -> Tensor:
+        """What each pixel finds in the text, (N, F, H, W)."""
+        told: Tensor = self.infoGen(prior, shallow)
+        return told
 
 
 @register_model(
@@ -280,7 +258,7 @@ class SpatialModulation(nn.Module):
         return x * (scale + 1) + shift
 
 
-class TATTSFT(Skeleton):
+class TATTSFT(PriorGuidedSkeleton, PublishedForm):
     """LR images (N, C, 16, 64) in [0, 1] and a text prior (N, 37, 1, 26) -> SR images (N, C, 32, 128) in (-1, 1).
 
     The sizes are those of the default arguments; without STN any size works.
@@ -298,39 +276,17 @@ class TATTSFT(Skeleton):
         if published_unused:
             self.infoGen.sft_layer = SpatialModulation(2 * self.options["hidden_units"])
 
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
-        with torch.device("meta"):
-            published = TATTSFT(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
-
-    def make_block(self, features: int, number: int) -> nn.Module:
-        """TSRN's, with the hint beside its residual."""
-        return RecurrentResidualBlock(features, features)
-
     def add_hint_modules(self) -> None:
         """What makes a map of the prior, and what modulates the image by it."""
         features = 2 * self.options["hidden_units"]
         self.infoGen = clue.TextInterpreter(NUM_CLASSES, features)
         self.sft_layer = SpatialModulation(features)
 
-    def forward(self, images_lr: Tensor, prior: Tensor | None = None) -> Tensor:
-        """Super-resolve.
-
-        Args:
-            images_lr: (N, C, H, W) in [0, 1].
-            prior: (N, 37, 1, 26) class probabilities of the recognised text; None is no text (zeros).
-
-        Returns:
-            (N, C, s*H, s*W) in (-1, 1).
-
-        Raises:
-            ValueError: a tensor has a shape this network cannot use.
-        """
-        shallow = self.shallow(images_lr)
-        size = (shallow.shape[2], shallow.shape[3])
-        drawn = clue.interpret(self.infoGen, checked_prior(images_lr, prior), size)
-        return self.reconstruct(shallow, self.sft_layer(shallow, drawn))
+    def hint(self, shallow: Tensor, prior: Tensor) -> Tensor:
+        """The features, modulated by a map of the text, (N, F, H, W)."""
+        drawn = clue.interpret(self.infoGen, prior, (shallow.shape[2], shallow.shape[3]))
+        told: Tensor = self.sft_layer(shallow, drawn)
+        return told
 
 
 @register_model(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.blocks.activation import mish
 from model.blocks.gru import GruBlock
+from model.blocks.published import PublishedForm
 from model.blocks.skeleton import Skeleton
 from model.blocks.transformer import Attention, FeedForward, LayerNorm, sinusoids
 from model.registry import register_model
@@ -68,7 +69,7 @@ class TransformerBlock(nn.Module):
         return x + enhanced.transpose(1, 2).reshape(x.shape)
 
 
-class TBSRN(Skeleton):
+class TBSRN(Skeleton, PublishedForm):
     """LR images (N, C, 16, 64) in [0, 1] -> SR images (N, C, 32, 128) in (-1, 1).
 
     Args:
@@ -111,12 +112,6 @@ class TBSRN(Skeleton):
             block = self.get_submodule(name)
             block.gru1, block.gru2 = GruBlock(features, features), GruBlock(features, features)
             block.get_submodule("feature_enhancer.multihead").compress_attention_linear = nn.Linear(HEADS, 1)
-
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
-        with torch.device("meta"):
-            published = TBSRN(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
 
 
 @register_model(

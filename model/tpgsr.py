@@ -8,18 +8,16 @@ the same guidance: `model/tpgsr_classics.py`.
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.blocks.clue import TextInterpreter, interpret
-from model.blocks.prior import NUM_CLASSES, checked_prior
-from model.blocks.residual import RecurrentResidualBlock
-from model.blocks.skeleton import Skeleton
+from model.blocks.prior import NUM_CLASSES, PriorGuidedSkeleton
 from model.registry import register_model
 
 PRIOR_CHANNELS = 32
 
 
-class TPGSR(Skeleton):
+class TPGSR(PriorGuidedSkeleton):
     """LR images (N, C, 16, 64) in [0, 1] and a text prior (N, 37, 1, 26) -> SR images (N, C, 32, 128) in (-1, 1).
 
     Args:
@@ -31,35 +29,20 @@ class TPGSR(Skeleton):
         ValueError: an argument has no meaning.
     """
 
+    hint_channels = PRIOR_CHANNELS
+
     def __init__(self, *, flat_prior: bool = True, **options: Any) -> None:
         self.flat_prior = flat_prior  # read while the base class builds the parts
         super().__init__(**options)
         self.options |= {"flat_prior": flat_prior}
 
-    def make_block(self, features: int, number: int) -> nn.Module:
-        """TSRN's, with the hint beside its residual."""
-        return RecurrentResidualBlock(features, PRIOR_CHANNELS)
-
     def add_hint_modules(self) -> None:
         """What makes a map of the prior."""
         self.infoGen = TextInterpreter(NUM_CLASSES, PRIOR_CHANNELS, flat=self.flat_prior)
 
-    def forward(self, images_lr: Tensor, prior: Tensor | None = None) -> Tensor:
-        """Super-resolve.
-
-        Args:
-            images_lr: (N, C, H, W) in [0, 1].
-            prior: (N, 37, 1, 26) class probabilities of the recognised text; None is no text (zeros).
-
-        Returns:
-            (N, C, s*H, s*W) in (-1, 1).
-
-        Raises:
-            ValueError: a tensor has a shape this network cannot use.
-        """
-        shallow = self.shallow(images_lr)
-        size = (shallow.shape[2], shallow.shape[3])
-        return self.reconstruct(shallow, interpret(self.infoGen, checked_prior(images_lr, prior), size))
+    def hint(self, shallow: Tensor, prior: Tensor) -> Tensor:
+        """A map of the text, (N, 32, H, W)."""
+        return interpret(self.infoGen, prior, (shallow.shape[2], shallow.shape[3]))
 
 
 @register_model(

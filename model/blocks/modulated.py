@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from model.blocks.activation import mish
 from model.blocks.alignment import HEADS
 from model.blocks.gru import GruBlock
+from model.blocks.published import PublishedForm
 from model.blocks.skeleton import Skeleton
 
 SIZE_LR = (16, 64)
 
 
-class ModulatedSkeleton(Skeleton):
+class ModulatedSkeleton(Skeleton, PublishedForm):
     """LR images (N, C, 16, 64) in [0, 1] -> SR images (N, C, 32, 128) in (-1, 1).
 
     A subclass adds the recogniser, `position_prior`, and what makes a hint of it, `guidanceGen`.
@@ -41,11 +42,18 @@ class ModulatedSkeleton(Skeleton):
         """A block that is modulated."""
         return ModulatedBlock(features)
 
-    def published_shapes(self) -> dict[str, torch.Size]:
-        """State keys of a published checkpoint with these options and their shapes; ours are among them."""
-        with torch.device("meta"):
-            published = type(self)(**self.options, published_unused=True)
-        return {key: value.shape for key, value in published.state_dict().items()}
+    def forward(self, images_lr: Tensor) -> Tensor:
+        """(N, C, 16, 64) in [0, 1] -> (N, C, 32, 128) in (-1, 1).
+
+        Raises:
+            ValueError: the images have another shape.
+        """
+        images: Tensor = self.guided(images_lr).images
+        return images
+
+    def guided(self, images_lr: Tensor) -> Any:
+        """(N, C, 16, 64) in [0, 1] -> a tuple whose `images` are (N, C, 32, 128) in (-1, 1), and what was read."""
+        raise NotImplementedError
 
     def check_images(self, images_lr: Tensor) -> None:
         """Also the size, which the modulation fixes.
