@@ -99,7 +99,7 @@ def target_cache(config: EasyDict, pairs: WordPairs, spec: LoaderSpec, *, proces
         folder, limit = None, min(limit / processes, memory_share(processes))
 
     def key() -> str:
-        precision = train.mixed_precision if config.LOSS.precision == "same" else f"losses-{config.LOSS.precision}"
+        precision = f"{train.mixed_precision} {config.LOSS.precision}"
         return f"{pairs.fingerprint()} {_prepared(spec)} {spec.mask} {spec.voc_type} {precision}"
 
     return TargetCache(

@@ -235,6 +235,8 @@ def test_everything_that_values_depend_on_is_in_the_key(tmp_path, tiny_dir):
             [*data, "--width", "64"],
             [*data, "--syn"],
             [*data, "--mixed_precision", "bf16"],
+            [*data, "--loss_precision", "bf16"],
+            [*data, "--loss_precision", "bf16", "--mixed_precision", "bf16"],  # of the teacher, which is in no loss
             [*data, "--config", tmp_path / "digits.yaml"],
         )
     ]
