@@ -261,7 +261,7 @@ def build_text_focus(loss: EasyDict) -> TextFocus:
 
 
 def fold(recognizer: FocusTransformer) -> None:
-    """Its normalisations are a tenth of what it takes in lower precision."""
+    """Make its normalisations, each a pass over a map in every step, a part of its convolutions."""
     recognizer.eval()
     fold_batch_norms(recognizer.encoder, lambda: recognizer.encode(torch.zeros(1, 1, *READ_SIZE)))
 
