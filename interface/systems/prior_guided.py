@@ -110,7 +110,7 @@ class PriorGuided(System):
         def recognizer(load: bool) -> CRNN:
             built = PRIOR_GENERATORS[model.tpg]()
             if load and state is not None:
-                load_weights(built, state, model.tpg_pretrained, hint="--tpg_pretrained takes the weights of a CRNN")
+                load_weights(built, state, model.tpg_pretrained, hint="--tpg_pretrained takes the weights of a CRNN.")
             return built
 
         networks = [build_network(config) for _ in range(1 if model.sr_share else stages)]
