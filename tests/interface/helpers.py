@@ -174,6 +174,19 @@ def assert_identical(one: Any, other: Any) -> None:
     assert not different, different[:10]
 
 
+def assert_near(one: Any, other: Any) -> None:
+    """Equal but for rounding, which moves a weight by up to the rate where Adam sees a gradient near zero."""
+    first, second = tensors_of(one), tensors_of(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            torch.testing.assert_close(
+                value, second[name], rtol=1e-3, atol=5e-3, msg=lambda text, n=name: f"{n}: {text}"
+            )
+        else:
+            assert_identical(value, second[name])
+
+
 class Reads:
     """A recogniser with a `read` of one's own; it is the less sure, the longer the text."""
 

@@ -1,10 +1,15 @@
-"""Every reference case below `$STISR_VECTORS` (default: `tests/vectors`) against our implementation."""
+"""Every reference case below `$STISR_VECTORS` (default: `tests/vectors`) against our implementation.
+
+On a GPU with `STISR_DEVICE=cuda`, where networks and inputs are made there.
+"""
 
 import importlib
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.device import DEVICE
 from tests.parity.vectors import HANDLERS, ROOT, load_case
 
 for _module in sorted(Path(__file__).parent.glob("cases_*.py")):
@@ -19,7 +24,9 @@ def test_there_are_cases():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}/{path.stem}" for path in FILES])
-def test_case(path):
+def test_case(path, monkeypatch):
     case = load_case(path)
     assert case.name in HANDLERS, f"no check knows the case {case.name}; write one in tests/parity/cases_*.py"
-    HANDLERS[case.name](case)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as in the program
+    with DEVICE:
+        HANDLERS[case.name](case)

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.device import DEVICE
+
 ROOT = Path(os.environ.get("STISR_VECTORS") or Path(__file__).parents[1] / "vectors")
 
 HANDLERS: dict[str, Callable[["Case"], None]] = {}
@@ -70,7 +72,7 @@ class Case:
 
     def tensor(self, name: str) -> Tensor:
         """The input called `name` as a tensor."""
-        return torch.from_numpy(np.array(self.inputs[name]))
+        return torch.from_numpy(np.array(self.inputs[name])).to(DEVICE)
 
     def expected(self, name: str) -> Tensor:
         """The output called `name` as a tensor."""
@@ -132,8 +134,8 @@ def without_dropout(module: nn.Module) -> nn.Module:
 
 def assert_close(actual: Tensor | float, expected: Tensor, *, atol: float, rtol: float = 0.0, what: str = "") -> None:
     """`|actual - expected| <= atol + rtol * max|expected|`: relative to the array's maximum, as the tolerances are."""
-    actual = torch.as_tensor(actual).detach().double()
-    expected = torch.as_tensor(expected).double()
+    actual = torch.as_tensor(actual).detach().cpu().double()
+    expected = torch.as_tensor(expected).cpu().double()
     assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
     limit = atol + rtol * expected.abs().max().item()
     worst = (actual - expected).abs().max().item() if expected.numel() else 0.0

@@ -1,0 +1,67 @@
+"""What only a GPU can show: its numbers are those of the CPU, and no training step waits for it."""
+
+import pytest
+import torch
+
+from interface.config import load_settings
+from interface.systems import build_system
+from model import list_models
+from tests.interface.helpers import LIGHT, shrink_recognisers, task
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+RECIPES = {
+    "rtsrn": "--STN --mask --triple_clues --use_distill --text_focus --gradient --lca",
+    "c3stisr": "--STN --mask --triple_clues --use_distill --gradient",
+    "tpgsr": "--use_distill --stu_iter 2",
+    "tatt": "--use_distill",
+    "tsrn": "--text_focus --gradient",
+    "sgenet": "--tpg_pretrained random",
+    "lemma": "--tpg_pretrained random",
+}
+SETTLED = 3  # the first steps load libraries and set up the optimizer
+
+
+@pytest.mark.parametrize("arch", list_models())
+def test_pictures_are_those_of_the_cpu(arch, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    shrink_recognisers(monkeypatch, tmp_path)
+    torch.manual_seed(0)
+    config = load_settings([*LIGHT, "--arch", arch, "--no-use_distill"]).config
+    system = build_system(config, training=False, pretrained=False).eval()
+    images = torch.rand(3, 4 if config.MODEL.mask else 3, 16, 64)
+    with torch.inference_mode():
+        expected = system.super_resolve(images)
+        found = system.to("cuda").super_resolve(images.cuda())
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            rounded = system.super_resolve(images.cuda())
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-4)
+    # Random weights, so some networks enlarge what rounding does.
+    assert (rounded.float().cpu() - expected).abs().mean() < 0.05 * max(1.0, expected.abs().max().item())
+
+
+@pytest.mark.parametrize("arch", RECIPES)
+def test_no_step_waits_for_the_gpu(arch, monkeypatch, tmp_path, tiny_dir):
+    small = shrink_recognisers(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    machine = "--device cuda --workers 0 --batch_size 3 --steps 9 --val_interval 100 --log_interval 100".split()
+    data = ["--train_data_dir", tiny_dir / "train", "--test_data_dir", tiny_dir / "test" / "easy", "--test_model", ""]
+    run = task(["--arch", arch, *small, *RECIPES[arch].split(), *machine, *data])
+    take = run.train_step
+    waits = []
+
+    def watched(batches):
+        if run.step >= SETTLED:
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            take(batches)
+        except RuntimeError as error:
+            waits.append(f"step {run.step}: {error}")
+            raise
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(run, "train_step", watched)
+    monkeypatch.setattr(run, "test_best", lambda: None)
+    assert run.run() == 0
+    assert not waits and run.step == 9
