@@ -24,7 +24,10 @@ def build_optimizer(
     """
     if config.optimizer == "SGD":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9)
-    return torch.optim.Adam(parameters, lr=config.lr, betas=(config.beta1, 0.999))
+    groups = [group if isinstance(group, dict) else {"params": [group]} for group in parameters]
+    # One kernel instead of a dozen for each group of tensors; on CPUs it is not faster.
+    fused = all(parameter.device.type == "cuda" for group in groups for parameter in group["params"])
+    return torch.optim.Adam(groups, lr=config.lr, betas=(config.beta1, 0.999), fused=fused)
 
 
 def lr_factor(images: int, *, scaling: str, reference: int) -> float:

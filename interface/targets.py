@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # Makes older files unknown: to be raised when the way from a data set to a target changes (resizing, `preprocess`).
 FORMAT = 1
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 PAGE = 4096  # bytes; values begin at a page of their file
 Compute = Callable[[slice], Tensor]
 
@@ -102,16 +103,10 @@ class TargetCache(Targets):
             numbers = indices.numpy()
             new = np.flatnonzero(~shelf.known[numbers]).tolist()
             if new and (shelf.device.type == "cuda" if self.at_once is None else self.at_once):
-                values = compute(slice(0, None)).float().cpu()
-                for row in new:
-                    shelf.add(int(numbers[row]), values[row])
-            else:
-                for row in new:
-                    shelf.add(int(numbers[row]), compute(slice(row, row + 1))[0])
-            values = torch.from_numpy(shelf.values[numbers])
-            if shelf.device.type == "cuda":
-                values = values.pin_memory()  # what lies in other memory is waited for, though non_blocking
-            return values.to(shelf.device, non_blocking=True).to(torch.float32)
+                return shelf.put(numbers, compute(slice(0, None)))
+            for row in new:
+                shelf.put(numbers[row : row + 1], compute(slice(row, row + 1)))
+            return shelf.take(numbers)
 
     def sync(self) -> None:
         """Bring what is new to disk."""
@@ -146,6 +141,8 @@ class TargetCache(Targets):
 class _Shelf:
     """Values of one kind.
 
+    What a GPU computes is on its way to the host for a while, and nobody waits for it before it is asked for.
+
     Args:
         values: (samples, ...), memory or a mapped file.
         known: (samples,) bool, which of them are valid.
@@ -157,13 +154,42 @@ class _Shelf:
         self, values: np.ndarray, known: np.ndarray, device: torch.device, known_file: np.memmap | None = None
     ) -> None:
         self.values, self.known, self.device, self.known_file = values, known, device, known_file
+        self._coming: list[tuple[np.ndarray, Tensor, torch.cuda.Event | None]] = []
 
-    def add(self, index: int, value: Tensor) -> None:
-        self.values[index] = value.float().cpu().numpy()
-        self.known[index] = True
+    def put(self, numbers: np.ndarray, values: Tensor) -> Tensor:
+        """Keep the values of samples; returns them as they will be taken, float32."""
+        values = values.to(_DTYPES[self.values.dtype.name])
+        on_host, arrived = values, None
+        if values.device.type == "cuda":
+            on_host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            on_host.copy_(values, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._coming.append((numbers, on_host, arrived))
+        self.known[numbers] = True
+        if len(self._coming) > 1 or arrived is None:  # those of the step before have come long since
+            self._receive(0 if arrived is None else 1)
+        return values.to(torch.float32)
+
+    def take(self, numbers: np.ndarray) -> Tensor:
+        """(N, ...) float32 values of samples that are known."""
+        self._receive()
+        values = torch.from_numpy(self.values[numbers])
+        if self.device.type == "cuda":
+            values = values.pin_memory()  # what lies in other memory is waited for, though non_blocking
+        return values.to(self.device, non_blocking=True).to(torch.float32)
+
+    def _receive(self, left: int = 0) -> None:
+        """Store what has been computed, but for the last so many batches."""
+        while len(self._coming) > left:
+            numbers, values, arrived = self._coming.pop(0)
+            if arrived is not None:
+                arrived.synchronize()
+            self.values[numbers] = values.cpu().numpy()
 
     def sync(self) -> None:
         """Values first: a crash in between leaves values that nobody believes yet."""
+        self._receive()
         if self.known_file is not None:
             assert isinstance(self.values, np.memmap)
             self.values.flush()

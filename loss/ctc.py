@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLANK = 0
+from loss.ctc_recursion import BLANK, ctc_by_recursion
 
 
 def _without_blanks(targets: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,20 +53,27 @@ def ctc_loss(
             f"{len(targets)} target ids, lengths {lengths.tolist()}, {len(logits)} samples: "
             "one length per sample is needed, and they must add up to the number of ids"
         )
-    log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
-    columns = torch.full_like(lengths, logits.shape[1])
     if form == "published":
-        targets = targets.to(logits.device, non_blocking=True)
-        loss = F.ctc_loss(log_probabilities, targets, columns, lengths, blank=BLANK, reduction="mean")
-        return loss if valid is None else loss * valid.to(loss).mean()
+        losses = _per_sample(logits, targets, lengths, zero_infinity=False)
+        loss = (losses / lengths.to(logits.device, non_blocking=True).clamp_min(1)).mean()
+        return loss if valid is None else loss * valid.to(logits.device, loss.dtype, non_blocking=True).mean()
     if form != "clean":
         raise ValueError(f"unknown form {form!r}; known: 'clean', 'published'")
     targets, lengths = _without_blanks(targets, lengths)
     if not len(targets):
         return logits.float().sum() * 0.0  # keeps the graph: every rank of a distributed run must see a gradient
-    targets = targets.to(logits.device, non_blocking=True)
-    per_sample = F.ctc_loss(
-        log_probabilities, targets, columns, lengths, blank=BLANK, reduction="none", zero_infinity=True
-    )
+    losses = _per_sample(logits, targets, lengths, zero_infinity=True)
     lengths = lengths.to(logits.device, non_blocking=True)
-    return torch.where(lengths > 0, per_sample / lengths.clamp_min(1), 0.0).mean()
+    return torch.where(lengths > 0, losses / lengths.clamp_min(1), 0.0).mean()
+
+
+def _per_sample(logits: Tensor, targets: Tensor, lengths: Tensor, *, zero_infinity: bool) -> Tensor:
+    """(N,) losses; where a label is too long for the columns inf, or 0."""
+    if logits.device.type != "cpu":
+        ids = torch.nn.utils.rnn.pad_sequence(list(targets.split(lengths.tolist())), batch_first=True)
+        ids, lengths = (values.to(logits.device, non_blocking=True) for values in (ids, lengths))
+        losses = ctc_by_recursion(logits, ids, lengths)
+        return losses.where(losses.isfinite(), 0.0) if zero_infinity else losses
+    chances, columns = logits.float().log_softmax(-1).transpose(0, 1), torch.full_like(lengths, logits.shape[1])
+    targets = targets.to("cpu")
+    return F.ctc_loss(chances, targets, columns, lengths, blank=BLANK, reduction="none", zero_infinity=zero_infinity)

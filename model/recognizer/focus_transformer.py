@@ -268,7 +268,8 @@ class FocusTransformer(nn.Module):
             ValueError: the images have fewer than three channels.
         """
         check_rgb(images)
-        weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+        # Without `non_blocking` the program would wait for a GPU to take these three numbers.
+        weights = torch.tensor(LUMA).to(images.device, images.dtype, non_blocking=True).view(1, 3, 1, 1)
         return (images[:, :3] * weights).sum(1, keepdim=True)
 
     def encode(self, images: Tensor) -> Tensor:

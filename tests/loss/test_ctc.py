@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from loss.ctc import ctc_loss
+from loss.ctc_recursion import ctc_by_recursion
 
 LN3 = math.log(3)
 
@@ -80,3 +81,47 @@ def test_ctc_refuses_what_does_not_add_up():
         ctc_loss(torch.zeros(2, 2, 3), ids(1), ids(1))
     with pytest.raises(ValueError, match="'raw'"):
         ctc_loss(torch.zeros(1, 2, 3), ids(1), ids(1), form="raw")
+
+
+def padded(targets, lengths):
+    return torch.nn.utils.rnn.pad_sequence(list(targets.split(lengths.tolist())), batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("targets", "lengths"),
+    [
+        (ids(5, 6, 6, 11, 36, 36, 1), ids(4, 1, 2)),
+        (ids(7, 0, 7, 3, 1), ids(3, 1, 1)),  # with the published id of a hyphen, which is the blank's
+        (ids(2, 2, 2, 2, 2, 9), ids(0, 5, 1)),  # nothing to read, and just room enough for five times the same
+        (ids(*[4] * 6, 8), ids(6, 0, 1)),  # too long for the columns
+    ],
+)
+def test_recursion_gives_the_numbers_and_gradients_of_pytorch(targets, lengths):
+    logits = torch.randn(3, 9, 37, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.tensor([0.5, 2.0, 1.0])
+    columns = torch.full_like(lengths, 9)
+    chances = logits.log_softmax(-1).transpose(0, 1)
+    expected = torch.nn.functional.ctc_loss(chances, targets, columns, lengths, reduction="none", zero_infinity=True)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), logits)
+    losses = ctc_by_recursion(logits, padded(targets, lengths), lengths)
+    possible = losses.isfinite()
+    (gradient,) = torch.autograd.grad((losses.where(possible, 0.0) * weights).sum(), logits)
+    torch.testing.assert_close(losses.where(possible, 0.0), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
+    assert possible.tolist() == [length < 6 for length in lengths.tolist()]
+
+
+def test_recursion_gives_the_derivative_where_the_blank_is_to_be_read():
+    """Every column must be blank; PyTorch forgets a part of the last one."""
+    logits = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ctc_by_recursion(logits, ids(0)[None], ids(1)).sum().backward()
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_recursion_of_hopeless_logits_stays_finite():
+    logits = torch.full((1, 8, 5), -200.0)
+    logits[..., 1] = 200.0  # sure of a class that the target has not
+    logits.requires_grad_()
+    loss = ctc_by_recursion(logits, ids(2, 3)[None], ids(2))
+    loss.sum().backward()
+    assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()

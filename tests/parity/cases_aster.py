@@ -15,6 +15,7 @@ from model.recognizer.aster import ASTER, Encoder
 from model.recognizer.attention_decoder import AttentionDecoder, sequence_cross_entropy
 from model.recognizer.crnn import CRNN
 from model.recognizer.moran import MORAN
+from tests.device import DEVICE
 from tests.parity.cases_rtsrn_network import load
 from tests.parity.vectors import ROOT, Case, assert_close, handles, load_case
 
@@ -43,7 +44,7 @@ def assert_greedy(decoder: AttentionDecoder, features: Tensor, case: Case, *, at
     assert_spelled(decoder, features, case, width=1, name="greedy_ids")
     found, chances = decoder.search(features, beam_width=1), case.expected("greedy_scores")
     length = found.ids.shape[1]
-    inside = torch.arange(length) < found.lengths
+    inside = torch.arange(length, device=found.lengths.device) < found.lengths
     assert_close(found.log_probabilities.exp()[inside], chances[:, :length][inside], atol=atol, what="greedy_scores")
 
 
@@ -158,6 +159,7 @@ def thin_plate_spline(case: Case) -> None:
     for align_corners in (False, True):
         rectified = case.expected(f"rectified_align_{str(align_corners).lower()}")
         tps = TPSSpatialTransformer(tuple(rectified.shape[2:]), num_points=points.shape[1], align_corners=align_corners)
+        tps.to(DEVICE)
         assert_close(tps.target_control_points, case.expected("target_control_points"), atol=1e-6)
         assert_close(tps.source_coordinates(points), source, atol=COORDINATES, what="source_coordinate")
         assert_close(tps(images, points), rectified, atol=PIXELS, what="rectified")
@@ -233,7 +235,7 @@ def decoding(case: Case) -> None:
     crnn, aster, moran = CRNN(), ASTER(), MORAN()
     logits = case.tensor("crnn_logits")
     assert crnn.decode(logits) == case.outputs["crnn_strings"].tolist()
-    symbols = np.array(["-", *crnn.charset])[logits.argmax(2).t().numpy()]
+    symbols = np.array(["-", *crnn.charset])[logits.argmax(2).t().cpu().numpy()]
     assert ["".join(row) for row in symbols] == case.outputs["crnn_raw_strings"].tolist()
     targets = encode_ctc([str(word) for word in case.inputs["words"]])
     assert targets.targets.tolist() == case.outputs["crnn_encoded_concat"].tolist()

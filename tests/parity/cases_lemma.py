@@ -8,6 +8,7 @@ from loss.text_focus import PUBLISHED_WEIGHTS, TextFocus, encode_labels
 from model.blocks.modulated import ModulatedBlock
 from model.lemma import LocationAlignment
 from model.recognizer.focus_transformer import FocusTransformer
+from tests.device import DEVICE
 from tests.parity.cases_moran_svtr import assert_targets, filled
 from tests.parity.cases_moran_svtr import load as load_recogniser
 from tests.parity.cases_zoo import load, network_of
@@ -55,7 +56,7 @@ def lemma_loss(case: Case) -> None:
     sr, hr = case.tensor("sr"), case.tensor("hr")
     assert_targets(case, encode_labels(labels))
     assert encode_positions(labels).tolist() == case.outputs["label_id"].tolist()
-    focus = TextFocus(recognizer)
+    focus = TextFocus(recognizer).to(DEVICE)
     focus.log_weights = case.expected("weight_table").log()  # the case lacks the table of confusions it comes from
     terms = focus(sr, hr, labels)
     mse = squared_error(sr, hr).mean()

@@ -17,6 +17,7 @@ from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
 from model.recognizer.moran import MORAN
 from model.recognizer.svtr import SVTR
+from tests.device import DEVICE
 from tests.parity.vectors import Case, assert_close, handles
 
 NETWORK = 1e-4  # relative to the maximum of the array
@@ -61,7 +62,7 @@ def moran(case: Case) -> None:
         assert module.decode(logits) == module.decode(module(images)) == texts
         if not ending:
             assert texts == case.outputs["strings"].tolist()
-            symbols = np.array([*module.charset, "$"])[logits.argmax(2).numpy()]
+            symbols = np.array([*module.charset, "$"])[logits.argmax(2).cpu().numpy()]
             assert ["".join(row) for row in symbols] == case.outputs["raw_strings"].tolist()
             backwards = module(images, direction="right_to_left", all_steps=True).flatten(0, 1)
             assert_close(backwards, case.expected("preds_r2l"), atol=0, rtol=NETWORK, what="preds_r2l")
@@ -134,7 +135,7 @@ def text_focus(case: Case) -> None:
     recognizer = FocusTransformer()
     load(recognizer, filled(case), prefix="module.")
     table = case.inputs["confusion_62x62"]
-    focus = TextFocus(recognizer, dissimilarity=table, column_order="published")
+    focus = TextFocus(recognizer, dissimilarity=table, column_order="published").to(DEVICE)
     assert_close(confusion_weights(table, column_order="published"), case.expected("weight_table"), atol=0, rtol=1e-6)
     targets = encode_labels(labels)
     assert_targets(case, targets)

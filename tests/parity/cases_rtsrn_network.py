@@ -15,6 +15,7 @@ from model.blocks.upsample import UpsampleBlock
 from model.language.bcn import BCN
 from model.recognizer.crnn import CRNN
 from model.rtsrn import RTSRN, RecurrentBlock
+from tests.device import DEVICE
 from tests.parity.vectors import Case, assert_close, handles, seeded_image, without_dropout
 
 MODULE, NETWORK, TRAIN, SLICES, TPS = 1e-5, 1e-4, 1e-3, 5e-3, 1e-3
@@ -114,7 +115,7 @@ def clue_attention(case: Case) -> None:
         clue = case.tensor("x")
     else:
         blocks = seeded_image(case.meta["seeds"]["x"], case.meta["B"], channels, 4, 16)
-        clue = 8 * torch.from_numpy(blocks).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        clue = 8 * torch.from_numpy(blocks).to(DEVICE).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     sampled: list[tuple[Tensor, Tensor]] = []
     module.dcn.register_forward_pre_hook(lambda _, inputs: sampled.append(inputs[1:]))
     with recorded(dcn=module.dcn, gate=module.conv_du) as seen:
@@ -190,7 +191,7 @@ def rectifier(case: Case) -> None:
     points = head(images)
     assert_close(points, case.expected("ctrl_points"), atol=MODULE, what="ctrl_points")
 
-    tps = TPSSpatialTransformer(images.shape[2:])
+    tps = TPSSpatialTransformer(images.shape[2:]).to(DEVICE)
     assert_close(tps.target_control_points, case.expected("tps_target_control_points"), atol=1e-6)
     (sampled,) = [name for name in case.outputs if name.startswith("tps_target_coordinate_repr")]
     compare(case, sampled, tps.target_coordinate_repr, atol=1e-6)
@@ -291,7 +292,7 @@ def generator_train(case: Case) -> None:
         prior, linguistic = case.tensor("text_emb").requires_grad_(), case.tensor("hint_ling").requires_grad_()
         sr = network(images, prior, linguistic)
         uniform = np.random.RandomState(int(case.inputs["loss_weights_seed"])).uniform(-1, 1, tuple(sr.shape))
-        loss = 100 * (sr * torch.from_numpy(uniform.astype(np.float32))).mean()
+        loss = 100 * (sr * torch.from_numpy(uniform.astype(np.float32)).to(DEVICE)).mean()
         loss.backward()
         compare(case, "sr_slice", sr, atol=0, rtol=TRAIN)
         # A mean over random signs: near 0, while its terms are of order 100 times the image and as exact as that.

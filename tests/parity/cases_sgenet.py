@@ -9,6 +9,7 @@ from model import build_model
 from model.blocks.modulated import ModulatedBlock
 from model.recognizer.focus_transformer import FocusTransformer
 from model.sgenet import SeenAlignment
+from tests.device import DEVICE
 from tests.parity.cases_moran_svtr import assert_targets, filled
 from tests.parity.cases_moran_svtr import load as load_recogniser
 from tests.parity.cases_zoo import load
@@ -58,7 +59,7 @@ def sgenet_loss(case: Case) -> None:
     sr, hr = case.tensor("sr"), case.tensor("hr")
     assert_targets(case, encode_labels(labels))
     assert encode_positions(labels).tolist() == case.outputs["label_id"].tolist()
-    focus = TextFocus(recognizer)
+    focus = TextFocus(recognizer).to(DEVICE)
     focus.log_weights = case.expected("weight_table").log()  # the case lacks the table of confusions it comes from
     terms = focus(sr, hr, labels)
     mse, finetune = squared_error(sr, hr).mean(), position_loss(case.tensor("text_logits"), labels, published=True)

@@ -12,6 +12,7 @@ from interface.systems.clues import Clues
 from loss.text_focus import TextFocus
 from model.recognizer.crnn import CRNN
 from model.recognizer.focus_transformer import FocusTransformer
+from tests.device import DEVICE
 from tests.parity.vectors import Case, assert_close, handles, without_dropout
 
 PUBLISHED = "--arch rtsrn --STN --mask --triple_clues --text_focus --lca --use_distill --sr_share --stu_iter 1"
@@ -31,7 +32,7 @@ def _system(case: Case) -> Clues:
     student = _load(CRNN(), case.state("tpg/", rules="rules_tpg"))
     teacher = _load(CRNN(), case.state("tpg/", rules="rules_teacher"))
     recognizer = _load(FocusTransformer(), case.state("rec/", rules="rules_rec"))
-    focus = TextFocus(recognizer, dissimilarity=case.inputs["confuse"], column_order="published")
+    focus = TextFocus(recognizer, dissimilarity=case.inputs["confuse"], column_order="published").to(DEVICE)
     system = Clues(
         networks=[network],
         students=[student],
