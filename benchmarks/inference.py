@@ -32,12 +32,15 @@ from benchmarks.measuring import (
 from benchmarks.straightforward import straighten
 from benchmarks.straightforward_evaluation import super_resolve
 from interface.inference import in_parts, lay_channels_together, lower_weights
+from interface.replays import Replays
 from interface.systems import System
 
 FIRST = "straightforward"
 OURS, BF16 = "ours", "ours, bf16"
+GRAPH = ", CUDA graph"
 ALONE, PATH = "SR network", "path"
 PRECISION = {FIRST: "float32", OURS: "float32", BF16: "bfloat16"}
+PRECISION |= {OURS + GRAPH: "float32", BF16 + GRAPH: "bfloat16"}
 
 Way = Callable[[int], Tensor]
 
@@ -101,7 +104,21 @@ def sides(arch: str, system: System, given: tuple[Tensor, ...], against: str) ->
             found[name][FIRST] = quiet(work)
     for name, work in works_of(lowered, given).items():
         found[name] |= {OURS: quiet(ours[name]), BF16: quiet(work, lower=True)}
+    if device.type == "cuda":
+        whole = list(ours)[-1]
+        found[whole] |= {OURS + GRAPH: quiet(replayed(system, given[0]))}
+        found[whole] |= {BF16 + GRAPH: quiet(replayed(lowered, given[0]), lower=True)}
     return found
+
+
+def replayed(system: System, pictures: Tensor) -> Way:
+    """All that a system does, as tests and demos do it on a GPU."""
+    replays = Replays()
+
+    def resolve(count: int) -> Tensor:
+        return replays(system, pictures[:count])[-1]
+
+    return resolve
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -150,6 +167,8 @@ def measure_batch(ways: dict[str, Way], batch_size: int, repeats: int, device: t
     difference, memory = {}, {}
     for name, way in ways.items():
         sr, memory[name] = peak_memory(lambda: way(batch_size), device)  # noqa: B023 - called at once
+        if name.endswith(GRAPH):
+            way(batch_size)  # recorded when a size comes again
         difference[name] = (sr - expected).abs().max().item()
     calls: dict[str, Callable[[], object]] = {name: lambda way=way: way(batch_size) for name, way in ways.items()}  # type: ignore[misc]
     return {"seconds": in_turn(calls, repeats, device), "difference": difference, "memory": memory}
@@ -202,9 +221,11 @@ def overview(result: dict[str, Any]) -> str:
     lines = []
     for arch, works in result["networks"].items():
         for work, found in works.items():
-            latency = statistics.median(found["batches"][str(small)]["seconds"][OURS])
+            ways = found["batches"][str(small)]["seconds"]
+            latency = statistics.median(ways.get(OURS + GRAPH, ways[OURS]))
             batch, cells = found["batches"][str(large)], []
-            for side in (OURS, BF16):
+            for plain in (OURS, BF16):
+                side = plain + GRAPH if plain + GRAPH in batch["seconds"] else plain
                 seconds = statistics.median(batch["seconds"][side])
                 share = efficiency(2 * large * found["macs"], seconds, result.get("peak", {}), PRECISION[side])
                 cells += [number(large / seconds), percent(share)]

@@ -78,7 +78,7 @@ def super_resolve_folder(
         planes = np.stack([pictures[path] for path in files[start : start + BATCH]])
         images_lr = torch.from_numpy(planes).float().to(evaluator.device) / 255
         with torch.inference_mode(), evaluator.autocast():
-            images_sr = system.super_resolve(images_lr).float()
+            images_sr = evaluator.replays(system, images_lr)[-1].float()
         bicubic = enlarge(images_lr, scale)
         texts = {
             reader.name: [[text for text, _ in reader.read(images)] for images in (images_lr, images_sr)]

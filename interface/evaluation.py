@@ -17,6 +17,7 @@ from dataset.loading import PairLoader
 from interface.alignment import distance
 from interface.metrics import batch_psnr, batch_ssim, image_metrics, is_correct, summary, to_list
 from interface.readers import CONFIDENCE_DIGITS, Answer, Reader, ReadingCache
+from interface.replays import Replays
 from interface.systems.base import System
 from model.bicubic import enlarge
 
@@ -31,15 +32,15 @@ def stage_rows(stages: int) -> list[str]:
     return [f"sr_{stage + 1}" for stage in range(stages)]
 
 
-def cascade(system: System, images_lr: Tensor) -> list[Tensor]:
+def cascade(system: System, images_lr: Tensor, replays: Replays) -> list[Tensor]:
     """`system.cascade`, with results that do not depend on how many pictures are in the batch.
 
     For a single picture, the libraries have other kernels, whose results differ in the last digits; so it gets company.
     """
     if len(images_lr) > 1:
-        return system.cascade(images_lr)
+        return replays(system, images_lr)
     pair = torch.cat([images_lr, images_lr]).contiguous(memory_format=torch.channels_last)
-    return [pictures[:1] for pictures in system.cascade(pair)]
+    return [pictures[:1] for pictures in replays(system, pair)]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Evaluator:
         psnr_batch_size: images per batch of the published PSNR and SSIM.
         gather: collects a list of records from all processes.
         autocast: context manager factory with the precision of the run.
+        replays: how systems are called on a GPU.
     """
 
     readers: list[Reader]
@@ -80,6 +82,7 @@ class Evaluator:
     psnr_batch_size: int = 48
     gather: Callable[[list[Any]], list[Any]] = list
     autocast: Callable[[], Any] = nullcontext
+    replays: Replays = field(default_factory=Replays)
 
     def run(self, system: System, split: Split, progress: Any = None) -> dict[str, Any]:
         """Evaluate on one data set.
@@ -120,7 +123,7 @@ class Evaluator:
         for batch in split.loader:
             batch = batch.to(self.device)  # noqa: PLW2901
             with self.autocast():
-                stages = cascade(system, batch.images_lr)
+                stages = cascade(system, batch.images_lr, self.replays)
             bicubic = enlarge(batch.images_lr, batch.images_hr.shape[-1] // batch.images_lr.shape[-1])
             pictures = {LR: batch.images_lr, BICUBIC: bicubic, HR: batch.images_hr}
             pictures |= {name: picture.float() for name, picture in zip(stage_rows(len(stages)), stages, strict=True)}

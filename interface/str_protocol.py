@@ -264,7 +264,7 @@ class StrProtocol:
             assert self.system is not None, "without a system there is no such row"
             inputs = as_images([photo.inputs[size] for photo in photos], device)
             with self.evaluator.autocast():
-                result = cascade(self.system, inputs)[-1]
+                result = cascade(self.system, inputs, self.evaluator.replays)[-1]
             return result.float()
         reduced = as_images([photo.reduced[size] for photo in photos], device)
         if kind == LR:

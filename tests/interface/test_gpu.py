@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from interface.config import load_settings
+from interface.replays import Replays
 from interface.systems import build_system
 from model import list_models
 from tests.interface.helpers import LIGHT, shrink_recognisers, task
@@ -65,3 +66,18 @@ def test_no_step_waits_for_the_gpu(arch, monkeypatch, tmp_path, tiny_dir):
     monkeypatch.setattr(run, "test_best", lambda: None)
     assert run.run() == 0
     assert not waits and run.step == 9
+
+
+@pytest.mark.parametrize("arch", list_models())
+def test_replayed_pictures_are_those_of_the_cascade(arch, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    shrink_recognisers(monkeypatch, tmp_path)
+    config = load_settings([*LIGHT, "--arch", arch, "--no-use_distill"]).config
+    system = build_system(config, training=False, pretrained=False).eval().to("cuda")
+    batches = torch.rand(4, 3, 4 if config.MODEL.mask else 3, 16, 64, device="cuda")
+    replays = Replays()
+    with torch.inference_mode(), caplog.at_level("INFO"):
+        for images in batches:  # called, recorded, replayed twice
+            torch.testing.assert_close(replays(system, images)[-1], system.cascade(images)[-1], rtol=0, atol=1e-5)
+    assert "cannot be recorded" not in caplog.text
+    assert len(replays._recorded) == 1
