@@ -44,6 +44,7 @@ from dataset.loading import Batch, WordPairs, collate
 from interface.data import loader_spec, target_cache
 from interface.inference import lay_channels_together
 from interface.optim import build_optimizer
+from interface.replays import RecordedSteps
 from interface.systems import System, base, build_system
 from interface.systems.clues import Clues
 from interface.targets import Targets
@@ -262,6 +263,9 @@ def build_side(name: str, way: Way, config: EasyDict, data: Path, device: torch.
         return Side(way, system, pairs, clock, config, lambda: None, optimizer)
     system = build_system(config, training=True)
     lay_channels_together(system.to(device)).train()
+    if device.type == "cuda" and config.TRAIN.cuda_graphs:
+        for network in system.called_once():
+            RecordedSteps.install(network)
     targets = watch(system, clock)
 
     def forget() -> None:

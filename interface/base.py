@@ -23,6 +23,7 @@ from interface.logger import RunLog, log_to_file, setup_logging
 from interface.optim import build_optimizer, learning_rate, lr_factor, release_learning_rate, step_learning_rate
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
+from interface.replays import RecordedSteps, Replays
 from interface.resume import BEST, Resume, open_resume
 from interface.run_folder import choose_folder, free_folder, prepare_folder
 from interface.state import StopSignals, restore_rng, rng_state, seed_everything
@@ -111,7 +112,16 @@ class TextBase:
         if self.config.TRAIN.compile:
             networks = [part for parts in self.system.published_parts().values() for part in parts]
             compile_networks(networks, self.system.method)
+        elif training and self._one_pass():
+            for network in self.system.called_once():
+                RecordedSteps.install(network)
         self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
+
+    def _one_pass(self) -> bool:
+        """Whether steps may be recorded: this process alone takes them, and of one batch."""
+        train = self.config.TRAIN
+        wanted = train.get("cuda_graphs", False)  # recognisers have no such option
+        return wanted and self.device.type == "cuda" and self.world_size == 1 and train.accumulate == 1
 
     def build_trained_system(self) -> None:
         """The system with the weights of `--resume`, for tests and demos.
@@ -140,6 +150,7 @@ class TextBase:
             psnr_batch_size=test.psnr_batch_size,
             gather=gather_object if self.world_size > 1 else list,
             autocast=self.accelerator.autocast,
+            replays=Replays(enabled=self.config.TRAIN.get("cuda_graphs", False)),
         )
 
     def build_optimizers(self) -> None:

@@ -79,6 +79,7 @@ FLAGS = (
     Flag("seed", "TRAIN.seed", "seed of weights, sampling and dropout"),
     Flag("device", "TRAIN.device", "auto, cpu, cuda, cuda:N or mps"),
     Flag("mixed_precision", "TRAIN.mixed_precision", "arithmetic of the forward pass"),
+    Flag("cuda_graphs", "TRAIN.cuda_graphs", "on a GPU record what networks ask for, and replay it"),
     Flag("compile", "TRAIN.compile", "translate the networks by torch.compile, which takes minutes at first"),
     Flag(
         "resume",

@@ -85,6 +85,10 @@ class System(nn.Module):
         """Modules by the stem of the published file that holds them, one per stage: `{"model_best_acc": [...]}`."""
         raise NotImplementedError
 
+    def called_once(self) -> list[nn.Module]:
+        """Networks whose forward pass a training step takes exactly once, with tensors alone, for one tensor."""
+        return []
+
     def trained_state(self) -> dict[str, Tensor]:
         """`state_dict` without the frozen parts: what a checkpoint holds."""
         return {key: value for key, value in self.state_dict().items() if key.split(".")[0] not in self.frozen}

@@ -48,6 +48,10 @@ class Plain(System):
         """One picture."""
         return [in_parts(self.network, images_lr)]
 
+    def called_once(self) -> list[nn.Module]:
+        """The network."""
+        return [self.network]
+
     def published_parts(self) -> dict[str, list[nn.Module]]:
         """The network, as `model_best_acc_0.pth` or `model_best.pth`."""
         return {"model_best": [self.network]}

@@ -300,6 +300,10 @@ class PriorGuided(System):
         form: Literal["clean", "published"] = "published" if self.hyphen == "blank" else "clean"
         return ctc_loss(logits, targets.targets, targets.lengths, targets.valid, form=form)
 
+    def called_once(self) -> list[nn.Module]:
+        """The SR networks, unless stages share one or the structure term has them run twice."""
+        return list(self.networks) if len(self.networks) == self.stages and not self.consistent else []
+
     def published_parts(self) -> dict[str, list[nn.Module]]:
         """SR networks and students, as in the published run folders."""
         return {"model_best_acc": list(self.networks), "recognizer_best_acc": list(self.students)}

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from interface.config import load_settings
-from interface.replays import Replays
+from interface.replays import RecordedSteps, Replays
 from interface.systems import build_system
-from model import list_models
-from tests.interface.helpers import LIGHT, shrink_recognisers, task
+from model import list_models, model_spec
+from tests.interface.helpers import LIGHT, assert_near, shrink_recognisers, task
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 
@@ -81,3 +81,23 @@ def test_replayed_pictures_are_those_of_the_cascade(arch, monkeypatch, tmp_path,
             torch.testing.assert_close(replays(system, images)[-1], system.cascade(images)[-1], rtol=0, atol=1e-5)
     assert "cannot be recorded" not in caplog.text
     assert len(replays._recorded) == 1
+
+
+@pytest.mark.parametrize("arch", [name for name in list_models() if name != "bicubic"])
+def test_recorded_steps_are_those_of_the_network(arch, monkeypatch, tmp_path, tiny_dir, caplog):
+    small = shrink_recognisers(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ending = [] if model_spec(arch).system in ("clues", "prior_guided") else ["--tpg_pretrained", "random"]
+    ending += ["--srb", "1"] * ("srb_nums" in model_spec(arch).options)
+    machine = "--device cuda --workers 0 --batch_size 3 --steps 7 --val_interval 100 --log_interval 1".split()
+    data = ["--train_data_dir", tiny_dir / "train", "--test_data_dir", tiny_dir / "test" / "easy", "--test_model", ""]
+    states = {}
+    for option in ("--cuda_graphs", "--no-cuda_graphs"):
+        run = task(["--arch", arch, *small, *ending, *machine, *data, option, "--vis_dir", option.strip("-")])
+        monkeypatch.setattr(run, "test_best", lambda: None)
+        assert run.run() == 0
+        states[option] = run.system.trained_state()
+        recorders = [network.forward for network in run.system.called_once() if option == "--cuda_graphs"]
+        assert all(isinstance(recorder, RecordedSteps) and recorder._recorded for recorder in recorders)
+    assert "cannot be recorded" not in caplog.text
+    assert_near(*states.values())
