@@ -602,7 +602,8 @@ def switch_arch(settings: Settings, arch: str) -> None:
 # Options that do not change what a training step computes.
 FREE = tuple(
     "TRAIN.resume TRAIN.device TRAIN.cuda_graphs TRAIN.workers TRAIN.cache TRAIN.ckpt_dir TRAIN.logs_dir "
-    "TRAIN.saveInterval TRAIN.displayInterval TRAIN.VAL.rendered TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval TEST.".split()
+    "TRAIN.saveInterval TRAIN.displayInterval TRAIN.VAL.rendered TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval "
+    "TEST.".split()
 )
 
 

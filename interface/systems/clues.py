@@ -76,6 +76,12 @@ class Clues(PriorGuided):
         picture = network(batch.images_lr, self.guidance(prior) * keep, *([] if clues is None else [clues]))
         return picture, terms
 
+    def called_once(self) -> list[nn.Module]:
+        """Also the language models of such SR networks."""
+        found = super().called_once()
+        models = [network.get_submodule("lm") for network in self.networks if self.linguistic and network in found]
+        return [*found, *models]
+
     def _more_clues(self, network: Any, prior: Tensor) -> list[Tensor]:
         return [as_clue(network.language_clue(prior).softmax(-1))] if self.linguistic else []
 

@@ -301,8 +301,10 @@ class PriorGuided(System):
         return ctc_loss(logits, targets.targets, targets.lengths, targets.valid, form=form)
 
     def called_once(self) -> list[nn.Module]:
-        """The SR networks, unless stages share one or the structure term has them run twice."""
-        return list(self.networks) if len(self.networks) == self.stages and not self.consistent else []
+        """SR networks and students that learn, unless stages share them or the structure term has them run twice."""
+        learning = [self.networks] if self.freeze_tpg else [self.networks, self.students]
+        alone = [parts for parts in learning if len(parts) == self.stages and not self.consistent]
+        return [part for parts in alone for part in parts]
 
     def published_parts(self) -> dict[str, list[nn.Module]]:
         """SR networks and students, as in the published run folders."""

@@ -135,7 +135,7 @@ class ClueGuidedNetwork(Skeleton):
         """
         if not self.triple_clues:
             raise ValueError("this network has no language model; build it with triple_clues=True")
-        return self.lm(probabilities, lengths)
+        return self.lm(probabilities) if lengths is None else self.lm(probabilities, lengths)
 
     def check_images(self, images_lr: Tensor) -> None:
         """Also what the clue modules need.

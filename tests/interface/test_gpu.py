@@ -87,7 +87,8 @@ def test_replayed_pictures_are_those_of_the_cascade(arch, monkeypatch, tmp_path,
 def test_recorded_steps_are_those_of_the_network(arch, monkeypatch, tmp_path, tiny_dir, caplog):
     small = shrink_recognisers(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    ending = [] if model_spec(arch).system in ("clues", "prior_guided") else ["--tpg_pretrained", "random"]
+    options = RECIPES.get(arch, "").split() if arch in ("rtsrn", "c3stisr") else []
+    ending = options if model_spec(arch).system in ("clues", "prior_guided") else ["--tpg_pretrained", "random"]
     ending += ["--srb", "1"] * ("srb_nums" in model_spec(arch).options)
     machine = "--device cuda --workers 0 --batch_size 3 --steps 7 --val_interval 100 --log_interval 1".split()
     data = ["--train_data_dir", tiny_dir / "train", "--test_data_dir", tiny_dir / "test" / "easy", "--test_model", ""]
