@@ -1,0 +1,246 @@
+"""Bidirectional GRUs over many short sequences on a GPU: one Triton kernel forward, one backward.
+
+A GRU of 32 units reads tens of thousands of sequences of 16 or 64 steps. General libraries start kernels for each step,
+and write gates and states to memory in between. Here one program takes a few sequences in one direction through all
+steps; its state never leaves the registers.
+
+What the sequences contribute to the gates is one matrix product, which PyTorch does. The gates follow
+https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html; backward computes them again, from the stored states.
+Arrays have the order of the pixels (N, H, W) whether rows or columns are read, so that neither needs a copy.
+Legend: U units of one direction, P programs of one direction.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+BLOCK = 16  # sequences that one program reads; the smallest edge of a matrix product in Triton
+WARPS = {False: 1, True: 2}  # forward, backward
+PRECISION = "ieee"  # of matrix products in float32
+
+
+def bidirectional_gru(gru: nn.GRU, pixels: Tensor, *, columns: bool) -> Tensor:
+    """Read every row in both directions, or every column, in the precision of autocast if that is on.
+
+    It has a first derivative only.
+
+    Args:
+        gru: one bidirectional layer with biases, of 16, 32 or 64 units, in float32 or lower.
+        pixels: (N, H, W, C), of any memory layout; a contiguous one is not copied.
+        columns: read along H, else along W.
+
+    Returns:
+        (N, H, W, 2U), contiguous.
+    """
+    weight_ih = torch.cat([gru.weight_ih_l0, gru.weight_ih_l0_reverse])
+    bias_ih = torch.cat([gru.bias_ih_l0, gru.bias_ih_l0_reverse])
+    weight_hh = torch.stack([gru.weight_hh_l0, gru.weight_hh_l0_reverse])
+    bias_hh = torch.stack([gru.bias_hh_l0, gru.bias_hh_l0_reverse])
+    gates = functional.linear(pixels, weight_ih, bias_ih).contiguous()
+    return _Recurrence.apply(gates, weight_hh, bias_hh, columns)
+
+
+class _Recurrence(torch.autograd.Function):
+    """Gates (N, H, W, 2*3U), as far as they come from the input -> states (N, H, W, 2U).
+
+    `weight` is (2, 3U, U) and `bias` (2, 3U), of the state.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, columns: bool) -> Tensor:
+        weight, bias = weight.contiguous(), bias.contiguous()
+        states = gates.new_empty(*gates.shape[:3], 2 * weight.shape[2])
+        walk, programs = _walk(gates, columns)
+        with torch.cuda.device_of(gates):
+            _forward[programs, 2](
+                gates, weight, bias, states, *walk, weight.shape[2], BLOCK, PRECISION, num_warps=WARPS[False]
+            )  # fmt: skip
+        ctx.save_for_backward(gates, weight, bias, states)
+        ctx.columns = columns
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        gates, weight, bias, states = ctx.saved_tensors
+        walk, programs = _walk(gates, ctx.columns)
+        d_gates = torch.empty_like(gates)
+        # Each program sums up in memory of its own: atomic additions would give other bits each time.
+        d_weight = weight.new_empty(programs, *weight.shape, dtype=torch.float32)
+        d_bias = bias.new_empty(programs, *bias.shape, dtype=torch.float32)
+        with torch.cuda.device_of(gates):
+            _backward[programs, 2](
+                gates, weight, bias, states, d_states.contiguous(), d_gates, d_weight, d_bias, *walk,
+                weight.shape[2], BLOCK, PRECISION, num_warps=WARPS[True],
+            )  # fmt: skip
+        return d_gates, d_weight.sum(0).to(weight.dtype), d_bias.sum(0).to(bias.dtype), None
+
+
+def _walk(gates: Tensor, columns: bool) -> tuple[tuple[int, int, int, int, int], int]:
+    """How the kernels walk over (N, H, W, ...), and the number of programs of one direction.
+
+    The walk: sequences in all, and of a picture; pixels between two sequences, and between two steps; steps of each.
+    """
+    count, height, width = gates.shape[:3]
+    walk = (count * width, width, 1, width, height) if columns else (count * height, height, width, 1, width)
+    return walk, triton.cdiv(walk[0], BLOCK)
+
+
+@triton.jit
+def _sequences(sequences, per_picture, between_sequences, LENGTH: tl.constexpr, BLOCK: tl.constexpr):
+    """First pixels (BLOCK,) of the sequences of this program, and the steps (BLOCK, 1) that are left of each.
+
+    Behind the last sequence these are zero.
+    """
+    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    picture = (number // per_picture).to(tl.int64)
+    first = picture * per_picture * LENGTH + (number % per_picture) * between_sequences
+    return first, tl.where(number < sequences, LENGTH, 0)[:, None]
+
+
+@triton.jit
+def _load_three(pointers, apart: tl.constexpr, mask):
+    """What the reset, the update and the new gate have, which lie `apart` from each other."""
+    reset = tl.load(pointers, mask=mask, other=0.0)
+    update = tl.load(pointers + apart, mask=mask, other=0.0)
+    new = tl.load(pointers + 2 * apart, mask=mask, other=0.0)
+    return reset, update, new
+
+
+@triton.jit
+def _load_weights(weight_ptr, bias_ptr, type: tl.constexpr, U: tl.constexpr):
+    """Matrices (U, U), as they lie in memory, and biases (1, U) of this direction."""
+    units = tl.arange(0, U)
+    square = weight_ptr + tl.program_id(1) * 3 * U * U + units[:, None] * U + units[None, :]
+    reset, update, new = _load_three(square, U * U, units[:, None] < U)
+    row = bias_ptr + tl.program_id(1) * 3 * U + units[None, :]
+    b_reset, b_update, b_new = _load_three(row, U, units[None, :] < U)
+    return reset.to(type), update.to(type), new.to(type), b_reset, b_update, b_new
+
+
+@triton.jit
+def _open(reset, update, new, old, w_reset, w_update, w_new, b_reset, b_update, b_new, PRECISION: tl.constexpr):
+    """The three gates in float32, and what the old state contributes to the new gate."""
+    reset = tl.sigmoid(reset.to(tl.float32) + tl.dot(old, tl.trans(w_reset), input_precision=PRECISION) + b_reset)
+    update = tl.sigmoid(update.to(tl.float32) + tl.dot(old, tl.trans(w_update), input_precision=PRECISION) + b_update)
+    of_state = tl.dot(old, tl.trans(w_new), input_precision=PRECISION) + b_new
+    new = 2 * tl.sigmoid(2 * (new.to(tl.float32) + reset * of_state)) - 1  # tanh, which Triton has not everywhere
+    return reset, update, new, of_state
+
+
+@triton.jit(do_not_specialize=["sequences", "per_picture", "between_sequences", "between_steps"])
+def _forward(
+    gates_ptr, weight_ptr, bias_ptr, states_ptr,
+    sequences, per_picture, between_sequences, between_steps,
+    LENGTH: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    direction = tl.program_id(1)
+    first, left = _sequences(sequences, per_picture, between_sequences, LENGTH, BLOCK)
+    pixel = first + direction * (LENGTH - 1) * between_steps
+    step = (1 - 2 * direction) * between_steps
+    units = direction * U + tl.arange(0, U)[None, :]
+    gates = gates_ptr + pixel[:, None] * (6 * U) + direction * 2 * U + units
+    states = states_ptr + pixel[:, None] * (2 * U) + units
+    type: tl.constexpr = gates_ptr.dtype.element_ty
+    w_reset, w_update, w_new, b_reset, b_update, b_new = _load_weights(weight_ptr, bias_ptr, type, U)
+
+    state = tl.zeros((BLOCK, U), tl.float32)
+    reset, update, new = _load_three(gates, U, left > 0)
+    for _ in range(LENGTH):
+        gates += step * (6 * U)
+        later = _load_three(gates, U, left > 1)  # of the next step: memory is slow
+        reset, update, new, _ = _open(
+            reset, update, new, state.to(type), w_reset, w_update, w_new, b_reset, b_update, b_new, PRECISION
+        )
+        state = new + update * (state - new)
+        tl.store(states, state.to(type), mask=left > 0)
+        left -= 1
+        states += step * (2 * U)
+        reset, update, new = later
+
+
+@triton.jit
+def _load_step(gates, states, d_states, before, left, U: tl.constexpr):
+    """Gates of a step, the state before it, and the gradient of the state after it."""
+    reset, update, new = _load_three(gates, U, left > 0)
+    old = tl.load(states + before, mask=left > 1, other=0.0)  # the first state is zero
+    return reset, update, new, old, tl.load(d_states, mask=left > 0, other=0.0)
+
+
+@triton.jit
+def _store_three(pointers, apart: tl.constexpr, reset, update, new, mask):
+    type: tl.constexpr = pointers.dtype.element_ty
+    tl.store(pointers, reset.to(type), mask=mask)
+    tl.store(pointers + apart, update.to(type), mask=mask)
+    tl.store(pointers + 2 * apart, new.to(type), mask=mask)
+
+
+@triton.jit
+def _store_sums(d_weight_ptr, d_bias_ptr, s_reset, s_update, s_new, b_reset, b_update, b_new, U: tl.constexpr):
+    """What this program has summed up: `d_weight` is (P, 2, 3U, U) and `d_bias` (P, 2, 3U)."""
+    units = tl.arange(0, U)
+    number = tl.program_id(0) * 2 + tl.program_id(1)
+    square = d_weight_ptr + number * 3 * U * U + units[:, None] * U + units[None, :]
+    _store_three(square, U * U, s_reset, s_update, s_new, units[:, None] < U)
+    row = d_bias_ptr + number * 3 * U + units
+    _store_three(row, U, tl.sum(b_reset, 0), tl.sum(b_update, 0), tl.sum(b_new, 0), units < U)
+
+
+@triton.jit
+def _close(d_state, reset, update, new, old, of_state):
+    """Gradients of the sums in the three gates, and of what the old state contributes to the new gate."""
+    d_new = d_state * (1 - update) * (1 - new * new)
+    d_update = d_state * (old - new) * update * (1 - update)
+    d_reset = d_new * of_state * reset * (1 - reset)
+    return d_reset, d_update, d_new, d_new * reset
+
+
+@triton.jit(do_not_specialize=["sequences", "per_picture", "between_sequences", "between_steps"])
+def _backward(
+    gates_ptr, weight_ptr, bias_ptr, states_ptr, d_states_ptr, d_gates_ptr, d_weight_ptr, d_bias_ptr,
+    sequences, per_picture, between_sequences, between_steps,
+    LENGTH: tl.constexpr, U: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    direction = tl.program_id(1)
+    first, left = _sequences(sequences, per_picture, between_sequences, LENGTH, BLOCK)
+    pixel = (first + (1 - direction) * (LENGTH - 1) * between_steps)[:, None]
+    step = (2 * direction - 1) * between_steps  # to the step before
+    units = direction * U + tl.arange(0, U)[None, :]
+    at_gates, at_states = pixel * (6 * U) + direction * 2 * U + units, pixel * (2 * U) + units
+    gates, states, d_states = gates_ptr + at_gates, states_ptr + at_states, d_states_ptr + at_states
+    d_gates = d_gates_ptr + at_gates
+    type: tl.constexpr = gates_ptr.dtype.element_ty
+    w_reset, w_update, w_new, b_reset, b_update, b_new = _load_weights(weight_ptr, bias_ptr, type, U)
+
+    d_state = tl.zeros((BLOCK, U), tl.float32)
+    s_reset, s_update, s_new = tl.zeros((U, U), tl.float32), tl.zeros((U, U), tl.float32), tl.zeros((U, U), tl.float32)
+    t_reset, t_update, t_new = d_state, d_state, d_state
+    loaded = _load_step(gates, states, d_states, step * (2 * U), left, U)
+    for _ in range(LENGTH):
+        reset, update, new, old, d_out = loaded
+        gates, states, d_states = gates + step * (6 * U), states + step * (2 * U), d_states + step * (2 * U)
+        loaded = _load_step(gates, states, d_states, step * (2 * U), left - 1, U)
+        reset, update, new, of_state = _open(
+            reset, update, new, old, w_reset, w_update, w_new, b_reset, b_update, b_new, PRECISION
+        )
+        d_state += d_out
+        d_reset, d_update, d_new, d_of_state = _close(d_state, reset, update, new, old.to(tl.float32), of_state)
+        _store_three(d_gates, U, d_reset, d_update, d_new, left > 0)
+        left -= 1
+        d_gates += step * (6 * U)
+        t_reset, t_update, t_new = t_reset + d_reset, t_update + d_update, t_new + d_of_state
+        d_state = d_state * update
+        # All products in the type of the gates, with sums in float32.
+        low_reset, low_update, low_new = d_reset.to(type), d_update.to(type), d_of_state.to(type)
+        d_state = tl.dot(low_reset, w_reset, d_state, input_precision=PRECISION)
+        d_state = tl.dot(low_update, w_update, d_state, input_precision=PRECISION)
+        d_state = tl.dot(low_new, w_new, d_state, input_precision=PRECISION)
+        s_reset = tl.dot(tl.trans(low_reset), old, s_reset, input_precision=PRECISION)
+        s_update = tl.dot(tl.trans(low_update), old, s_update, input_precision=PRECISION)
+        s_new = tl.dot(tl.trans(low_new), old, s_new, input_precision=PRECISION)
+    _store_sums(d_weight_ptr, d_bias_ptr, s_reset, s_update, s_new, t_reset, t_update, t_new, U)
