@@ -7,8 +7,9 @@ steps; its state never leaves the registers.
 What the sequences contribute to the gates is one matrix product, which PyTorch does. The gates follow
 https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html; backward computes them again, from the stored states.
 Arrays have the order of the pixels (N, H, W) whether rows or columns are read, so that neither needs a copy.
-Legend: U units of one direction, P programs of one direction.
+Legend: U units of one direction, P programs of one direction, BLOCK sequences of a program.
 """
+# ruff: noqa: PLR0917 - kernels and their parts take all they need by position
 
 from typing import Any
 
@@ -16,91 +17,116 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-BLOCK = 16  # sequences that one program reads; the smallest edge of a matrix product in Triton
-WARPS = {False: 1, True: 2}  # forward, backward
+# Sequences of a program, and its warps for 32 units, forward and backward. In lower precision the compiler divides the
+# products of the backward kernel among warps by rows alone, 16 or more each: further warps would repeat work.
+SHAPES = {
+    torch.float32: ((16, 4), (16, 4)),
+    torch.bfloat16: ((16, 2), (32, 2)),
+    torch.float16: ((16, 2), (32, 2)),
+}
 PRECISION = "ieee"  # of matrix products in float32
 
 
 def bidirectional_gru(gru: nn.GRU, pixels: Tensor, *, columns: bool) -> Tensor:
     """Read every row in both directions, or every column, in the precision of autocast if that is on.
 
-    It has a first derivative only.
+    It has a first derivative only. Another number of steps is another kernel, which takes a second or two to translate.
 
     Args:
-        gru: one bidirectional layer with biases, of 16, 32 or 64 units, in float32 or lower.
+        gru: one bidirectional layer with biases, of 16, 32 or 64 units.
         pixels: (N, H, W, C), of any memory layout; a contiguous one is not copied.
         columns: read along H, else along W.
 
     Returns:
         (N, H, W, 2U), contiguous.
     """
-    weight_ih = torch.cat([gru.weight_ih_l0, gru.weight_ih_l0_reverse])
-    bias_ih = torch.cat([gru.bias_ih_l0, gru.bias_ih_l0_reverse])
-    weight_hh = torch.stack([gru.weight_hh_l0, gru.weight_hh_l0_reverse])
-    bias_hh = torch.stack([gru.bias_hh_l0, gru.bias_hh_l0_reverse])
-    gates = functional.linear(pixels, weight_ih, bias_ih).contiguous()
-    return _Recurrence.apply(gates, weight_hh, bias_hh, columns)
+    weight_ih, weight_hh, bias_ih, bias_hh = zip(*gru.all_weights, strict=True)  # each of two directions
+    gates = functional.linear(pixels, torch.cat(weight_ih), torch.cat(bias_ih)).contiguous()
+    return _Recurrence.apply(gates, torch.stack(weight_hh).float(), torch.stack(bias_hh).float(), columns)
+
+
+def rehearse(device: torch.device, units: int, dtype: torch.dtype, length: int, *, backward: bool) -> None:
+    """Translate the kernels and start them on zeros, so that whatever stands against it is known early."""
+    with torch.inference_mode(False), torch.set_grad_enabled(backward):
+        gates = torch.zeros(1, 1, length, 6 * units, dtype=dtype, device=device, requires_grad=backward)
+        weight, bias = torch.zeros(2, 3 * units, units, device=device), torch.zeros(2, 3 * units, device=device)
+        read = _Recurrence.apply(gates, weight, bias, False)
+        if backward:
+            torch.autograd.grad(read, gates, torch.zeros_like(read))
 
 
 class _Recurrence(torch.autograd.Function):
     """Gates (N, H, W, 2*3U), as far as they come from the input -> states (N, H, W, 2U).
 
-    `weight` is (2, 3U, U) and `bias` (2, 3U), of the state.
+    `weight` is (2, 3U, U) and `bias` (2, 3U), of the state, both in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, weight: Tensor, bias: Tensor, columns: bool) -> Tensor:
-        weight, bias = weight.contiguous(), bias.contiguous()
-        states = gates.new_empty(*gates.shape[:3], 2 * weight.shape[2])
-        walk, programs = _walk(gates, columns)
+        units = weight.shape[2]
+        block, warps = SHAPES[gates.dtype][0]
+        states = gates.new_empty(*gates.shape[:3], 2 * units)
+        walk = _walk(gates, columns)
         with torch.cuda.device_of(gates):
-            _forward[programs, 2](
-                gates, weight, bias, states, *walk, weight.shape[2], BLOCK, PRECISION, num_warps=WARPS[False]
-            )  # fmt: skip
+            _forward[triton.cdiv(walk[0], block), 2](
+                gates, weight, bias, states, *walk, units, block, PRECISION, num_warps=_warps(warps, units)
+            )
         ctx.save_for_backward(gates, weight, bias, states)
         ctx.columns = columns
         return states
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "this GRU has no second derivative, which create_graph=True asks for; leave that out or use a CPU"
+            )
         gates, weight, bias, states = ctx.saved_tensors
-        walk, programs = _walk(gates, ctx.columns)
+        units = weight.shape[2]
+        block, warps = SHAPES[gates.dtype][1]
+        walk = _walk(gates, ctx.columns)
+        programs = triton.cdiv(walk[0], block)
         d_gates = torch.empty_like(gates)
         # Each program sums up in memory of its own: atomic additions would give other bits each time.
-        d_weight = weight.new_empty(programs, *weight.shape, dtype=torch.float32)
-        d_bias = bias.new_empty(programs, *bias.shape, dtype=torch.float32)
+        d_weight, d_bias = weight.new_empty(programs, *weight.shape), bias.new_empty(programs, *bias.shape)
         with torch.cuda.device_of(gates):
             _backward[programs, 2](
                 gates, weight, bias, states, d_states.contiguous(), d_gates, d_weight, d_bias, *walk,
-                weight.shape[2], BLOCK, PRECISION, num_warps=WARPS[True],
+                units, block, PRECISION, num_warps=_warps(warps, units),
             )  # fmt: skip
-        return d_gates, d_weight.sum(0).to(weight.dtype), d_bias.sum(0).to(bias.dtype), None
+        return d_gates, d_weight.sum(0), d_bias.sum(0), None
 
 
-def _walk(gates: Tensor, columns: bool) -> tuple[tuple[int, int, int, int, int], int]:
-    """How the kernels walk over (N, H, W, ...), and the number of programs of one direction.
+def _warps(for_32: int, units: int) -> int:
+    return for_32 * max(1, units // 32)
 
-    The walk: sequences in all, and of a picture; pixels between two sequences, and between two steps; steps of each.
+
+def _walk(gates: Tensor, columns: bool) -> tuple[int, int, int, int, int]:
+    """How the kernels walk over (N, H, W, ...).
+
+    Sequences in all, and of a picture; pixels between two sequences, and between two steps; steps of each sequence.
     """
     count, height, width = gates.shape[:3]
-    walk = (count * width, width, 1, width, height) if columns else (count * height, height, width, 1, width)
-    return walk, triton.cdiv(walk[0], BLOCK)
+    return (count * width, width, 1, width, height) if columns else (count * height, height, width, 1, width)
 
 
 @triton.jit
 def _sequences(sequences, per_picture, between_sequences, LENGTH: tl.constexpr, BLOCK: tl.constexpr):
-    """First pixels (BLOCK,) of the sequences of this program, and the steps (BLOCK, 1) that are left of each.
+    """First pixels (BLOCK, 1) of the sequences of this program, and the steps that are left of each.
 
     Behind the last sequence these are zero.
     """
-    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    picture = (number // per_picture).to(tl.int64)
-    first = picture * per_picture * LENGTH + (number % per_picture) * between_sequences
-    return first, tl.where(number < sequences, LENGTH, 0)[:, None]
+    number = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[:, None]
+    first = number // per_picture * per_picture * LENGTH + number % per_picture * between_sequences
+    return first, tl.where(number < sequences, LENGTH, 0)
+
+
+@triton.jit
+def _at(pointer, pixel, width: tl.constexpr, units):
+    """Pointers (BLOCK, U), made anew in each step: they would take most of the registers."""
+    return pointer + pixel.to(tl.int64) * width + units
 
 
 @triton.jit
@@ -143,33 +169,31 @@ def _forward(
     first, left = _sequences(sequences, per_picture, between_sequences, LENGTH, BLOCK)
     pixel = first + direction * (LENGTH - 1) * between_steps
     step = (1 - 2 * direction) * between_steps
-    units = direction * U + tl.arange(0, U)[None, :]
-    gates = gates_ptr + pixel[:, None] * (6 * U) + direction * 2 * U + units
-    states = states_ptr + pixel[:, None] * (2 * U) + units
+    units = tl.arange(0, U)[None, :]
+    gates, states = gates_ptr + direction * 3 * U, states_ptr + direction * U
     type: tl.constexpr = gates_ptr.dtype.element_ty
     w_reset, w_update, w_new, b_reset, b_update, b_new = _load_weights(weight_ptr, bias_ptr, type, U)
 
     state = tl.zeros((BLOCK, U), tl.float32)
-    reset, update, new = _load_three(gates, U, left > 0)
+    reset, update, new = _load_three(_at(gates, pixel, 6 * U, units), U, left > 0)
     for _ in range(LENGTH):
-        gates += step * (6 * U)
-        later = _load_three(gates, U, left > 1)  # of the next step: memory is slow
+        later = _load_three(_at(gates, pixel + step, 6 * U, units), U, left > 1)  # of the next step: memory is slow
         reset, update, new, _ = _open(
             reset, update, new, state.to(type), w_reset, w_update, w_new, b_reset, b_update, b_new, PRECISION
         )
         state = new + update * (state - new)
-        tl.store(states, state.to(type), mask=left > 0)
-        left -= 1
-        states += step * (2 * U)
+        tl.store(_at(states, pixel, 2 * U, units), state.to(type), mask=left > 0)
+        pixel, left = pixel + step, left - 1
         reset, update, new = later
 
 
 @triton.jit
-def _load_step(gates, states, d_states, before, left, U: tl.constexpr):
+def _load_step(gates, states, d_states, pixel, step, left, U: tl.constexpr):
     """Gates of a step, the state before it, and the gradient of the state after it."""
-    reset, update, new = _load_three(gates, U, left > 0)
-    old = tl.load(states + before, mask=left > 1, other=0.0)  # the first state is zero
-    return reset, update, new, old, tl.load(d_states, mask=left > 0, other=0.0)
+    units = tl.arange(0, U)[None, :]
+    reset, update, new = _load_three(_at(gates, pixel, 6 * U, units), U, left > 0)
+    old = tl.load(_at(states, pixel + step, 2 * U, units), mask=left > 1, other=0.0)  # the first state is zero
+    return reset, update, new, old, tl.load(_at(d_states, pixel, 2 * U, units), mask=left > 0, other=0.0)
 
 
 @triton.jit
@@ -208,31 +232,28 @@ def _backward(
 ):  # fmt: skip
     direction = tl.program_id(1)
     first, left = _sequences(sequences, per_picture, between_sequences, LENGTH, BLOCK)
-    pixel = (first + (1 - direction) * (LENGTH - 1) * between_steps)[:, None]
+    pixel = first + (1 - direction) * (LENGTH - 1) * between_steps
     step = (2 * direction - 1) * between_steps  # to the step before
-    units = direction * U + tl.arange(0, U)[None, :]
-    at_gates, at_states = pixel * (6 * U) + direction * 2 * U + units, pixel * (2 * U) + units
-    gates, states, d_states = gates_ptr + at_gates, states_ptr + at_states, d_states_ptr + at_states
-    d_gates = d_gates_ptr + at_gates
+    gates, d_gates = gates_ptr + direction * 3 * U, d_gates_ptr + direction * 3 * U
+    states, d_states = states_ptr + direction * U, d_states_ptr + direction * U
+    units = tl.arange(0, U)[None, :]
     type: tl.constexpr = gates_ptr.dtype.element_ty
     w_reset, w_update, w_new, b_reset, b_update, b_new = _load_weights(weight_ptr, bias_ptr, type, U)
 
     d_state = tl.zeros((BLOCK, U), tl.float32)
     s_reset, s_update, s_new = tl.zeros((U, U), tl.float32), tl.zeros((U, U), tl.float32), tl.zeros((U, U), tl.float32)
     t_reset, t_update, t_new = d_state, d_state, d_state
-    loaded = _load_step(gates, states, d_states, step * (2 * U), left, U)
+    loaded = _load_step(gates, states, d_states, pixel, step, left, U)
     for _ in range(LENGTH):
         reset, update, new, old, d_out = loaded
-        gates, states, d_states = gates + step * (6 * U), states + step * (2 * U), d_states + step * (2 * U)
-        loaded = _load_step(gates, states, d_states, step * (2 * U), left - 1, U)
+        loaded = _load_step(gates, states, d_states, pixel + step, step, left - 1, U)
         reset, update, new, of_state = _open(
             reset, update, new, old, w_reset, w_update, w_new, b_reset, b_update, b_new, PRECISION
         )
         d_state += d_out
         d_reset, d_update, d_new, d_of_state = _close(d_state, reset, update, new, old.to(tl.float32), of_state)
-        _store_three(d_gates, U, d_reset, d_update, d_new, left > 0)
-        left -= 1
-        d_gates += step * (6 * U)
+        _store_three(_at(d_gates, pixel, 6 * U, units), U, d_reset, d_update, d_new, left > 0)
+        pixel, left = pixel + step, left - 1
         t_reset, t_update, t_new = t_reset + d_reset, t_update + d_update, t_new + d_of_state
         d_state = d_state * update
         # All products in the type of the gates, with sums in float32.
