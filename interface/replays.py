@@ -5,6 +5,7 @@ what is asked for is recorded once for each size of a batch, and replayed for th
 """
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -141,6 +142,8 @@ class RecordedSteps:
         for sample, given in zip(samples, inputs, strict=True):
             sample.requires_grad_(given.requires_grad)
         network.forward = self._plain
+        # The recorder works aside; where gradients are added up, streams then wait for each other, not the program.
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         try:
             with torch.autocast("cuda", dtype=precision, enabled=precision is not None, cache_enabled=False):
                 torch.cuda.make_graphed_callables(network, samples, allow_unused_input=True)

@@ -82,7 +82,9 @@ def beam_search(case: Case) -> None:
     symbols = case.expected("step_symbols")[:steps]
     ended_before = F.pad((symbols == decoder.end).sum(2).cumsum(0), (0, 0, 1, 0))[:-1]
     counts = (ended_before < width).unsqueeze(2).expand_as(symbols)  # a sample stops after its fifth end
-    parents = case.expected("step_predecessors")[:steps] - width * torch.arange(len(features)).view(1, -1, 1)
+    parents = case.expected("step_predecessors")[:steps] - width * torch.arange(len(features), device=DEVICE).view(
+        1, -1, 1
+    )
     assert torch.equal(trace.symbols[counts], symbols[counts])
     assert torch.equal(trace.parents[counts], parents[counts])
     assert_close(trace.scores[counts], case.expected("step_scores")[:steps][counts], atol=NETWORK, what="step_scores")
@@ -92,7 +94,7 @@ def beam_search(case: Case) -> None:
 @handles("framework/aster_forward", "framework/aster_forward_lr")
 @torch.no_grad()
 def aster_forward(case: Case) -> None:
-    network = ASTER(max_length=case.meta["max_len"], beam_width=case.meta["beam_width"])
+    network = ASTER(max_length=case.meta["max_len"], beam_width=case.meta["beam_width"]).to(DEVICE)
     assert (network.end, network.num_classes) == (case.meta["eos"], case.meta["bos"])
     load(network, case.state(), constant=tuple(f"tps.{name}" for name in TPSSpatialTransformer.constant_buffers))
     x, columns = case.tensor("image"), case.expected("encoder_feats_first")
@@ -109,17 +111,17 @@ def aster_forward(case: Case) -> None:
     assert [canonical(reading.text) for reading in readings] == case.outputs["strings"].tolist()
     assert_greedy(network.decoder, features, case, atol=1e-3)
 
-    made_up = torch.ones(len(x), network.decoder.max_length, dtype=torch.long)
+    made_up = torch.ones(len(x), network.decoder.max_length, dtype=torch.long, device=DEVICE)
     logits, expected = network.decoder(features, made_up), case.expected("teacher_forced_logits_first12")
     assert_close(logits[:, : expected.shape[1]], expected, atol=0, rtol=NETWORK, what="teacher-forced logits")
-    loss = sequence_cross_entropy(logits, made_up, torch.full((len(x),), made_up.shape[1]))
+    loss = sequence_cross_entropy(logits, made_up, torch.full((len(x),), made_up.shape[1], device=DEVICE))
     assert_close(loss, case.expected("loss_rec").squeeze(), atol=0, rtol=NETWORK, what="loss_rec")
 
 
 @handles("framework/aster_rectify")
 @torch.no_grad()
 def aster_rectify(case: Case) -> None:
-    network, x, rectified = ASTER().eval(), case.tensor("image"), case.expected("rectified")
+    network, x, rectified = ASTER().eval().to(DEVICE), case.tensor("image"), case.expected("rectified")
     load(network.stn_head, case.state(prefix="stn_head."))
     points = network.control_points(x)
     assert_close(points, case.expected("ctrl_points"), atol=MODULE, what="ctrl_points")

@@ -110,7 +110,7 @@ def check_encoding(case: Case) -> None:
 def check_text_focus(case: Case) -> None:
     check_encoding(case)
     focus = build_text_focus(case)
-    targets = encode_labels(case.meta["labels"])
+    targets = encode_labels(case.meta["labels"]).to(DEVICE)
     valid = targets.targets != IGNORED
     sr, hr = case.tensor("sr").requires_grad_(), case.tensor("hr")
     with torch.no_grad():

@@ -137,7 +137,7 @@ def text_focus(case: Case) -> None:
     table = case.inputs["confusion_62x62"]
     focus = TextFocus(recognizer, dissimilarity=table, column_order="published").to(DEVICE)
     assert_close(confusion_weights(table, column_order="published"), case.expected("weight_table"), atol=0, rtol=1e-6)
-    targets = encode_labels(labels)
+    targets = encode_labels(labels).to(DEVICE)
     assert_targets(case, targets)
     _, logits_hr = assert_focus(case, focus, targets)
     recognition = weighted_cross_entropy(logits_hr, targets.targets, focus.log_weights)
@@ -155,11 +155,11 @@ def stroke_focus(case: Case) -> None:
     state = as_focus_state(filled(case))
     recognizer = FocusTransformer(charset=PRINTABLE[: len(state["generator_word.proj.bias"]) - 1])
     load(recognizer, state, prefix="module.")
-    focus = StrokeFocus(recognizer)
-    targets = encode_strokes(labels)
+    focus = StrokeFocus(recognizer).to(DEVICE)
+    targets = encode_strokes(labels).to(DEVICE)
     assert_targets(case, targets)
     for side, logits in zip(("sr", "hr"), assert_focus(case, focus, targets), strict=True):
-        inside = torch.arange(1, logits.shape[1]) < targets.lengths[:, None]
+        inside = torch.arange(1, logits.shape[1], device=DEVICE) < targets.lengths[:, None]
         correct = ((logits[:, :-1].argmax(2) == targets.inputs[:, 1:]) | ~inside).all(1)
         assert correct.tolist() == case.outputs[f"correct_{side}"].tolist(), side
     assert_loss(case, focus(case.tensor("sr"), case.tensor("hr"), labels), STROKE_WEIGHTS)

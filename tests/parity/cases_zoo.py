@@ -15,6 +15,7 @@ from model.blocks.gru import GruBlock
 from model.blocks.residual import RecurrentResidualBlock
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.blocks.upsample import UpsampleBlock
+from tests.device import DEVICE
 from tests.parity.vectors import Case, assert_close, handles
 
 MODULE, NETWORK, LOSS = 1e-5, 1e-4, 1e-3
@@ -65,7 +66,7 @@ def rectifier(case: Case) -> None:
     assert_close(head.features(images), case.expected("stn_feat"), atol=MODULE, what="stn_feat")
     assert_close(head(images), case.expected("stn_points"), atol=MODULE, what="stn_points")
     for align_corners in (False, True):
-        tps = TPSSpatialTransformer((16, 64), align_corners=align_corners)
+        tps = TPSSpatialTransformer((16, 64), align_corners=align_corners).to(DEVICE)
         tps.inverse_kernel.copy_(case.expected("inverse_kernel"))  # in float32, as a published checkpoint brings it
         name = f"tps_align_corners_{str(align_corners).lower()}"
         assert_close(tps(images, points)[:, :, ::2, ::2], case.expected(name), atol=PIXELS, what=name)
