@@ -12,6 +12,7 @@ import torch
 from dataset.loading import LoaderSpec
 from dataset.transforms import decode_image, resize_planes
 from interface.evaluation import Evaluator
+from interface.onnx_runtime import OnnxPath
 from interface.systems import System
 from interface.visualize import grid, save_png, strip, to_uint8
 from model.bicubic import enlarge
@@ -60,14 +61,14 @@ def load_pictures(source: Path, spec: LoaderSpec) -> dict[Path, np.ndarray]:
 
 
 def super_resolve_folder(
-    pictures: dict[Path, np.ndarray], target: Path, system: System, evaluator: Evaluator, scale: int
+    pictures: dict[Path, np.ndarray], target: Path, system: System | OnnxPath, evaluator: Evaluator, scale: int
 ) -> None:
     """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`.
 
     Args:
         pictures: what `load_pictures` gave.
         target: an empty folder.
-        system: in evaluation mode.
+        system: in evaluation mode, or an exported one.
         evaluator: its readers, device and precision are used.
         scale: the magnification.
     """
