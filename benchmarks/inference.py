@@ -32,14 +32,16 @@ from benchmarks.measuring import (
 from benchmarks.straightforward import straighten
 from benchmarks.straightforward_evaluation import super_resolve
 from interface.inference import in_parts, lay_channels_together, lower_weights
+from interface.onnx_export import onnx_model
+from interface.onnx_runtime import OnnxPath
 from interface.replays import Replays
 from interface.systems import System
 
 FIRST = "straightforward"
-OURS, BF16 = "ours", "ours, bf16"
+OURS, BF16, ONNX = "ours", "ours, bf16", "ours, ONNX Runtime"
 GRAPH = ", CUDA graph"
 ALONE, PATH = "SR network", "path"
-PRECISION = {FIRST: "float32", OURS: "float32", BF16: "bfloat16"}
+PRECISION = {FIRST: "float32", OURS: "float32", BF16: "bfloat16", ONNX: "float32"}
 PRECISION |= {OURS + GRAPH: "float32", BF16 + GRAPH: "bfloat16"}
 
 Way = Callable[[int], Tensor]
@@ -121,6 +123,13 @@ def replayed(system: System, pictures: Tensor) -> Way:
     return resolve
 
 
+def by_onnx(system: System, pictures: Tensor) -> Way:
+    """The whole of what a system does with the first pictures, by ONNX Runtime."""
+    shape = (pictures.shape[1], pictures.shape[2], pictures.shape[3])
+    path = OnnxPath(onnx_model(system, shape, {}), threads=torch.get_num_threads())
+    return lambda count: path.super_resolve(pictures[:count])
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Size and speed of every network, and how far the sides are apart."""
     return {"networks": {arch: measure_network(arch, args) for arch in args.arch}}
@@ -138,7 +147,10 @@ def measure_network(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     assert len(given[0]) == len(pictures)
     given = tuple(value.to(args.device) for value in given)
     found: dict[str, Any] = {}
-    for name, ways in sides(arch, system, given, args.against).items():
+    works = sides(arch, system, given, args.against)
+    if args.onnx:
+        works[PATH if PATH in works else ALONE][ONNX] = by_onnx(system, usual)
+    for name, ways in works.items():
         batches = {}
         for batch_size in args.batch_size:
             batches[str(batch_size)] = measure_batch(ways, batch_size, args.repeats, given[0].device)

@@ -103,6 +103,7 @@ def add_infer(parts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> a
     infer.add_argument("--arch", nargs="+", default=["rtsrn"], choices=archs, metavar="ARCH", help="networks, or all")
     infer.add_argument("--batch_size", type=at_least(1), nargs="+", default=[1, 48], help="one or several")
     infer.add_argument("--repeats", type=at_least(1), default=5, help="measurements; their median counts")
+    infer.add_argument("--onnx", action="store_true", help="also by ONNX Runtime, on a CPU; the export takes a minute")
     return infer
 
 
@@ -179,6 +180,8 @@ def complete(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--batch_size {args.batch_size[0]} is more than half of --words {args.words}: give more words"
         )
+    if args.what == "infer" and args.onnx and args.device != "cpu":
+        raise ValueError(f"--onnx --device {args.device}: ONNX Runtime is measured on a CPU; leave one of them out")
     if args.what == "infer" and "all" in args.arch:
         args.arch = list_models()
     if args.what in ("train", "scale") and args.arch == "bicubic":

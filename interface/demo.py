@@ -12,6 +12,7 @@ import torch
 from dataset.loading import LoaderSpec
 from dataset.transforms import decode_image, resize_planes
 from interface.evaluation import Evaluator
+from interface.onnx_runtime import OnnxPath
 from interface.systems import System
 from interface.visualize import grid, save_png, strip, to_uint8
 from model.bicubic import enlarge
@@ -60,14 +61,14 @@ def load_pictures(source: Path, spec: LoaderSpec) -> dict[Path, np.ndarray]:
 
 
 def super_resolve_folder(
-    pictures: dict[Path, np.ndarray], target: Path, system: System, evaluator: Evaluator, scale: int
+    pictures: dict[Path, np.ndarray], target: Path, system: System | OnnxPath, evaluator: Evaluator, scale: int
 ) -> None:
     """Write `<name>_sr.png` for each picture, `sheet.png` with all of them, and `readings.json`.
 
     Args:
         pictures: what `load_pictures` gave.
         target: an empty folder.
-        system: in evaluation mode.
+        system: in evaluation mode, or an exported one.
         evaluator: its readers, device and precision are used.
         scale: the magnification.
     """
@@ -78,7 +79,10 @@ def super_resolve_folder(
         planes = np.stack([pictures[path] for path in files[start : start + BATCH]])
         images_lr = torch.from_numpy(planes).float().to(evaluator.device) / 255
         with torch.inference_mode(), evaluator.autocast():
-            images_sr = evaluator.replays(system, images_lr)[-1].float()
+            if isinstance(system, OnnxPath):
+                images_sr = system.super_resolve(images_lr)
+            else:
+                images_sr = evaluator.replays(system, images_lr)[-1].float()
         bicubic = enlarge(images_lr, scale)
         texts = {
             reader.name: [[text for text, _ in reader.read(images)] for images in (images_lr, images_sr)]

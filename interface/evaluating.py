@@ -12,6 +12,7 @@ from interface.demo import load_pictures, super_resolve_folder
 from interface.evaluation import Split
 from interface.facts import describe
 from interface.logger import Progress
+from interface.onnx_runtime import open_onnx
 from interface.pictures import Artist, Pictures
 from interface.report import screen_table, write_report
 from interface.str_testing import StrOptions, are_str_sets, run_benchmarks
@@ -50,10 +51,16 @@ class Evaluating(TextBase):
         return Artist(self.system, self.device, self.accelerator.autocast)
 
     def test(self) -> int:
-        """Evaluate the weights of `--resume` on the test sets: TextZoom's, or photos of the recognition benchmarks."""
+        """Evaluate the weights of `--resume` on the test sets: TextZoom's, or photos of the recognition benchmarks.
+
+        Raises:
+            ValueError: something cannot be tested; the message says what would have to be otherwise.
+        """
         if not self.config.TRAIN.syn and are_str_sets(self.config.TEST.test_data_dir):
             run_benchmarks(self, StrOptions())
             return 0
+        if self.config.TEST.onnx:
+            raise ValueError(f"--onnx {self.config.TEST.onnx}: a test wants every stage; name the run with --resume")
         splits = named_splits(self.config.TEST.test_data_dir, self.spec)
         self.build_trained_system()
         self.evaluator = self.build_evaluator()
@@ -98,12 +105,16 @@ class Evaluating(TextBase):
 
     def demo(self) -> int:
         """Super-resolve the pictures of `--demo_dir`."""
-        self.build_trained_system()
+        path = None
+        if self.config.TEST.onnx:
+            path = open_onnx(self.config, self.spec, self.device, self.accelerator.mixed_precision)
+        else:
+            self.build_trained_system()
         self.evaluator = self.build_evaluator()
         if self.rank == 0:
             pictures = load_pictures(Path(self.config.TEST.demo_dir), self.spec)
             target = self.output_folder("demo")
-            super_resolve_folder(pictures, target, self.system, self.evaluator, self.spec.scale)
+            super_resolve_folder(pictures, target, path or self.system, self.evaluator, self.spec.scale)
         return 0
 
 

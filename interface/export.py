@@ -17,7 +17,7 @@ from easydict import EasyDict
 from torch import Tensor, nn
 
 from interface.checkpoint import CheckpointError, write_atomically
-from interface.config import SUPER_RESOLUTION, flatten, load_settings
+from interface.config import SUPER_RESOLUTION, Settings, flatten, load_settings
 from interface.resume import BEST, LAST, Resume, open_resume
 from interface.systems import System, build_system
 from interface.systems.base import network_options
@@ -64,6 +64,24 @@ def open_trained(source: Path, which: str = "") -> tuple[System, EasyDict, dict[
         FileNotFoundError: there is no such checkpoint.
         ValueError: the source is no checkpoint of this program, or damaged, or a file besides `which`.
     """
+    settings, resume = _opened(source, which)
+    if resume.state is None:
+        raise CheckpointError(f"{source} holds no checkpoint of this program, but weights that are published already")
+    return _loaded(settings, resume), settings.config, resume.state
+
+
+def open_weights(source: Path, which: str = "") -> tuple[System, EasyDict, int | None]:
+    """The system of whatever `--resume` takes with its weights, its configuration, and at which step they were taken.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it cannot be used, or is a file besides `which`.
+    """
+    settings, resume = _opened(source, which)
+    return _loaded(settings, resume), settings.config, resume.step
+
+
+def _opened(source: Path, which: str) -> tuple[Settings, Resume]:
     if which and source.is_file():
         raise ValueError(f"{source} is a file; --which {which} chooses between the two of a run folder")
     if which and source.is_dir():
@@ -73,11 +91,13 @@ def open_trained(source: Path, which: str = "") -> tuple[System, EasyDict, dict[
         raise ValueError(f"{source} is a run of the recogniser {settings.config.arch}, whose weights lie in its folder")
     resume = open_resume(settings)
     assert isinstance(resume, Resume)
-    if resume.state is None:
-        raise CheckpointError(f"{source} holds no checkpoint of this program, but weights that are published already")
+    return settings, resume
+
+
+def _loaded(settings: Settings, resume: Resume) -> System:
     system = build_system(settings.config, training=False, pretrained=False)
     resume.load_system(system)
-    return system, settings.config, resume.state
+    return system
 
 
 def published_contents(system: System, config: EasyDict, state: Mapping[str, Any]) -> dict[str, Any]:

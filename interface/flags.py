@@ -103,6 +103,7 @@ FLAGS = (
     Flag("cases", "TEST.cases", "pictures in each gallery of the report"),
     Flag("report_dir", "TEST.report_dir", "where the report goes; default: in the run folder", "DIR"),
     Flag("demo_dir", "TEST.demo_dir", "pictures for --demo", "DIR"),
+    Flag("onnx", "TEST.onnx", "what --demo uses: a file of scripts/export_onnx.py, faster on a CPU", "FILE"),
 )
 
 # What --loss can list: the key that switches a term on, and its values when on and off.

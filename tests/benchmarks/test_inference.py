@@ -41,6 +41,17 @@ def test_a_network_of_its_own_has_one_work(tmp_path, capsys):
     assert "| srcnn | SR network | 0.02 M | 0.08 G |" in capsys.readouterr().out
 
 
+def test_a_side_by_onnx_runtime_makes_the_same_pictures():
+    args = command_line().parse_args(["infer", "--arch", "srcnn", "--batch_size", "1", "3", "--repeats", "1", "--onnx"])
+    batches = inference.measure(args)["networks"]["srcnn"][inference.ALONE]["batches"]
+    for batch in batches.values():
+        assert set(batch["seconds"]) == {inference.OURS, inference.BF16, inference.ONNX}
+        assert batch["difference"][inference.ONNX] < 1e-5
+    args = command_line().parse_args(["infer", "--onnx", "--device", "cuda"])
+    with pytest.raises(ValueError, match="--onnx --device cuda"):
+        run.complete(args)
+
+
 def test_an_overview_of_several_networks_by_hand():
     def batch(ours, lower):
         return {"seconds": {"ours": ours, "ours, bf16": lower}, "difference": {}, "memory": {"ours": 2**20}}
