@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from model.blocks import kernels
+
 
 class GruBlock(nn.Module):
     """(N, in_channels, H, W) -> (N, out_channels, H, W): 1x1 convolution, then a bidirectional GRU along W or H.
@@ -19,7 +21,13 @@ class GruBlock(nn.Module):
 
     def forward(self, x: Tensor, *, columns: bool = False) -> Tensor:
         """Read every row of `x` in both directions, or every column."""
-        cells = self.conv1(x).permute(0, 3, 2, 1) if columns else self.conv1(x).permute(0, 2, 3, 1)
+        if not torch.is_autocast_enabled("cpu") and kernels.usable(x):
+            pointwise = self.conv1 if isinstance(self.conv1, nn.Conv2d) else None
+            return kernels.read(self.gru, x, pointwise, columns=columns)
+        x = self.conv1(x)
+        if torch.is_autocast_enabled("cpu") and kernels.usable(wide := x.float()):
+            return kernels.read(self.gru, wide, None, columns=columns).to(x.dtype)
+        cells = x.permute(0, 3, 2, 1) if columns else x.permute(0, 2, 3, 1)
         read = self._read(cells.flatten(0, 1)).unflatten(0, cells.shape[:2])
         return read.permute(0, 3, 2, 1) if columns else read.permute(0, 3, 1, 2)
 
