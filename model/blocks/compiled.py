@@ -18,6 +18,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+in_llvm: Any = intrinsic  # by its annotations a caller would have to give the first argument, which the compiler gives
 
 LANES = 16
 """Numbers that the sums of products take at once: a vector of AVX-512, and as many of a narrower kind as that is."""
@@ -42,6 +43,7 @@ E2, E3, E4, E5, E6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))  #
 S3, S5, S7, S9 = (np.float32((-1) ** (n // 2) / math.factorial(n)) for n in range(3, 10, 2))
 C2, C4, C6, C8, C10 = (np.float32((-1) ** (n // 2) / math.factorial(n)) for n in range(2, 11, 2))
 QUARTERS = np.float32(2 / math.pi)
+HALF_ROOT = np.float32(math.sqrt(0.5))
 FAR = np.float32(4096).view(np.int32)
 """The bits of a phase beyond which `cosine_and_sine` is not meant to be used."""
 # A quarter of a turn in three parts; whole multiples of the first two, up to some thousands, are exact in float32.
@@ -81,7 +83,7 @@ def _add_product(builder: ir.IRBuilder, a: Any, b: Any, total: Any) -> Any:
     return builder.fadd(total, builder.fmul(a, b, flags=("contract",)), flags=("contract",))
 
 
-@intrinsic
+@in_llvm
 def multiply(context: Any, products: Any, states: Any, weights: Any, row: Any, panel: Any) -> Any:
     """Write `states[row : row + ROWS] @ weights[panel]` to columns of `products`, those from `panel * LANES` on.
 
@@ -110,7 +112,7 @@ def multiply(context: Any, products: Any, states: Any, weights: Any, row: Any, p
     return types.void(products, states, weights, types.intp, types.intp), generate
 
 
-@intrinsic
+@in_llvm
 def convolve(context: Any, sums: Any, lines: Any, kernels: Any, start: Any, channel: Any) -> Any:
     """Write `ROWS` sums of the products with both kernels, at each of `LANES` channels.
 
@@ -176,7 +178,7 @@ def cosine_and_sine(x: Any) -> Any:
 def gru_step(projected: Any, products: Any, bias: Any, state: Any, out: Any) -> None:
     """The equations of `torch.nn.GRU` for one sequence, (H,), whose new state goes to `state` and to `out`.
 
-    The summands of three gates, reset, update and candidate, are in `projected` (3, H) and in `products` (3 * H or more,).
+    The summands of the gates, reset, update and candidate, are in `projected` (3, H) and in `products`, 3 * H or more.
     """
     size = bias.size
     for j in range(size):
@@ -249,7 +251,8 @@ def rotate(amplitudes: Any, phases: Any, real: Any, imaginary: Any) -> None:
         imaginary[channel] = amplitudes[channel] * sine
     if largest > FAR:
         for channel in range(phases.size):
-            far = max(0.0, np.float64(phases[channel]))
+            far = np.float64(phases[channel])
+            far = 0.0 if far < 0.0 else far
             real[channel] = amplitudes[channel] * np.float32(math.cos(far))
             imaginary[channel] = amplitudes[channel] * np.float32(math.sin(far))
 
@@ -280,18 +283,68 @@ def add(values: Any, total: Any) -> None:
 
 
 @compiled
-def mix(first: int, last: int, pixels: Any, along_h: Any, along_w: Any, width: int, means: Any) -> None:
+def share_out(mean: Any, inner: Any, inner_bias: Any, outer: Any, outer_bias: Any, hidden: Any, shares: Any) -> None:
+    """Shares (3, C) of the three sums in each channel, from the mean (C,) of their sum.
+
+    By weights (M, C) and (C, 3, M) with a GELU between them, and a softmax of the three.
+    """
+    for unit in range(hidden.size):
+        total = inner_bias[unit]
+        for channel in range(mean.size):
+            total += inner[unit, channel] * mean[channel]
+        hidden[unit] = total * np.float32(0.5) * (ONE + np.float32(math.erf(total * HALF_ROOT)))
+    for channel in range(mean.size):
+        for part in range(3):
+            total = outer_bias[channel, part]
+            for unit in range(hidden.size):
+                total += outer[channel, part, unit] * hidden[unit]
+            shares[part, channel] = total
+        largest = max(shares[0, channel], shares[1, channel], shares[2, channel])
+        whole = ZERO
+        for part in range(3):
+            shares[part, channel] = exponential(shares[part, channel] - largest)
+            whole += shares[part, channel]
+        for part in range(3):
+            shares[part, channel] /= whole
+
+
+@compiled
+def weigh(waves: Any, shares: Any, out: Any) -> None:
+    """Weigh the three sums of a pixel, (5, C) and (3, C) to (C,)."""
+    for channel in range(out.size):
+        along = waves[0, channel] * shares[0, channel] + waves[2, channel] * shares[1, channel]
+        out[channel] = along + waves[4, channel] * shares[2, channel]
+
+
+@compiled
+def mix(
+    first: int,
+    last: int,
+    pixels: Any,
+    along_h: Any,
+    along_w: Any,
+    inner: Any,
+    inner_bias: Any,
+    outer: Any,
+    outer_bias: Any,
+    width: int,
+    out: Any,
+) -> None:
     """Token mixing of pictures `first` to `last` (exclusive), see `model/blocks/wave.py`.
 
     Args:
         first: number of a picture.
         last: number of a picture.
-        pixels: (N, H * W, 5, C), amplitudes and phases for the rows, the same for the columns, and what is across. Where the
-            amplitudes were, the sums along rows and columns are written.
+        pixels: (N, H * W, 5, C), amplitudes and phases for the rows, the same for the columns, and what is across.
+            Where the amplitudes were, the sums along rows and columns are written.
         along_h: (2, TAPS, C), real and imaginary kernel of the rows; C is a multiple of LANES.
         along_w: the same of the columns.
+        inner: (M, C), with the next three what makes shares of means.
+        inner_bias: (M,).
+        outer: (C, 3, M).
+        outer_bias: (C, 3).
         width: W.
-        means: (N, C), written: of both sums and what is across, over the picture.
+        out: (N, H * W, C), written: the weighted sum of rows, columns and across.
     """
     channels = along_h.shape[2]
     height = pixels.shape[1] // width
@@ -299,8 +352,9 @@ def mix(first: int, last: int, pixels: Any, along_h: Any, along_w: Any, width: i
     row = np.zeros((2, width + TAPS - 1 + ROWS - 1, channels), np.float32)
     column = np.zeros((2, height + TAPS - 1 + ROWS - 1, channels), np.float32)
     sums = np.empty((max(height, width) + ROWS - 1, channels), np.float32)
+    total, shares = np.empty(channels, np.float32), np.empty((3, channels), np.float32)
+    hidden = np.empty(inner_bias.size, np.float32)
     for picture in range(first, last):
-        total = means[picture]
         total[:] = ZERO
         for y in range(height):
             mix_line(pixels[picture], y * width, 1, 0, along_h, row, sums, total)
@@ -310,19 +364,6 @@ def mix(first: int, last: int, pixels: Any, along_h: Any, along_w: Any, width: i
             add(pixels[picture, pixel, 4], total)
         for channel in range(channels):
             total[channel] /= np.float32(height * width)
-
-
-@compiled
-def weigh(first: int, last: int, pixels: Any, shares: Any, out: Any) -> None:
-    """Weigh what `mix` wrote, and what is across, by shares (N, 3, C) of the three, into `out` (N, H * W, C)."""
-    for picture in range(first, last):
-        for pixel in range(out.shape[1]):
-            weigh_pixel(pixels[picture, pixel], shares[picture], out[picture, pixel])
-
-
-@compiled
-def weigh_pixel(waves: Any, shares: Any, out: Any) -> None:
-    """(5, C) and (3, C) to (C,)."""
-    for channel in range(out.size):
-        along = waves[0, channel] * shares[0, channel] + waves[2, channel] * shares[1, channel]
-        out[channel] = along + waves[4, channel] * shares[2, channel]
+        share_out(total, inner, inner_bias, outer, outer_bias, hidden, shares)
+        for pixel in range(height * width):
+            weigh(pixels[picture, pixel], shares, out[picture, pixel])

@@ -9,7 +9,7 @@ import functools
 import importlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,7 @@ def usable(x: Tensor) -> bool:
     return plain and _loops() is not None
 
 
+@torch.autocast("cpu", enabled=False)
 def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) -> Tensor:
     """Let a bidirectional GRU of one layer read the rows or the columns of a map, after a 1x1 convolution.
 
@@ -49,7 +50,7 @@ def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) 
         if pointwise.bias is not None:
             input_bias = torch.addmv(input_bias, input_weight, pointwise.bias)
         input_weight = input_weight @ pointwise.weight.flatten(1)
-    count, channels, height, width = x.shape
+    count, _, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     out = pixels.new_empty(count, height * width, 2, gru.hidden_size)
     inner, steps = (width, height) if columns else (height, width)
@@ -63,7 +64,7 @@ def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) 
 
 
 def in_parts(pixels: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both cut along their first axis, a picture for each thread: what is made of them on the way stays in the cache."""
+    """Both cut along their first axis, a picture for each thread: what is made of it on the way stays in the cache."""
     threads = torch.get_num_threads()
     return zip(pixels.split(threads), out.split(threads), strict=True)
 
@@ -88,20 +89,15 @@ def mixes(channels: int) -> bool:
     return loops is not None and channels % loops.LANES == 0
 
 
-def mix(pixels: Tensor, along_h: Tensor, along_w: Tensor, width: int) -> Tensor:
-    """Token mixing of whole pictures in place, see `mix` in `model/blocks/compiled.py`; the means (N, C)."""
+def mix(pixels: Tensor, weights: Sequence[Tensor], width: int, out: Tensor) -> None:
+    """Token mixing of whole pictures in place and into `out`, see `mix` in `model/blocks/compiled.py`.
+
+    Its arguments from `along_h` to `outer_bias` are the `weights`.
+    """
     loops = _loops()
     assert loops is not None
-    means = pixels.new_empty(len(pixels), along_h.shape[2])
-    _share_out(loops.mix, len(pixels), 1, pixels.numpy(), along_h.numpy(), along_w.numpy(), width, means.numpy())
-    return means
-
-
-def weigh(pixels: Tensor, shares: Tensor, out: Tensor) -> None:
-    """Write to `out` the weighted sum of what `mix` wrote, see `weigh` in `model/blocks/compiled.py`."""
-    loops = _loops()
-    assert loops is not None
-    _share_out(loops.weigh, len(out), 1, pixels.numpy(), shares.numpy(), out.numpy())
+    arrays = [value.numpy() for value in (pixels, *weights)]
+    _share_out(loops.mix, len(pixels), 1, *arrays, width, out.numpy())
 
 
 def _share_out(loop: Callable[..., None], count: int, least: int, *arguments: Any) -> None:

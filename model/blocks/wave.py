@@ -47,12 +47,9 @@ class PATM(nn.Module):
         along_h = mix_waves(self.fc_h(x), self.theta_h_conv(x), self.tfc_h)
         along_w = mix_waves(self.fc_w(x), self.theta_w_conv(x), self.tfc_w)
         across = self.fc_c(x)
-        share = self.share((along_h + along_w + across).mean(dim=(2, 3), keepdim=True))
+        share = self.reweight((along_h + along_w + across).mean(dim=(2, 3), keepdim=True))
+        share = share.unflatten(1, (-1, 3)).softmax(dim=2)  # (N, C, 3, 1, 1): channel-major, as published
         return self.proj(along_h * share[:, :, 0] + along_w * share[:, :, 1] + across * share[:, :, 2])
-
-    def share(self, means: Tensor) -> Tensor:
-        """How much each channel takes of the three, (N, C, 3, 1, 1), from means (N, C, 1, 1) of their sum."""
-        return self.reweight(means).unflatten(1, (-1, 3)).softmax(dim=2)  # channel-major, as published
 
 
 def mix_waves(amplitude: Tensor, phase: Tensor, mixer: nn.Conv2d) -> Tensor:
@@ -67,8 +64,7 @@ class Folded(NamedTuple):
     """Weights of a wave block for `kernels`: the normalisations are parts of the 1x1 convolutions."""
 
     waves: tuple[Tensor, Tensor]  # (5 * C, C) and (5 * C,): amplitudes and phases of rows and of columns, and `across`
-    along_h: Tensor  # (2, 7, C): kernels of the real and the imaginary part
-    along_w: Tensor
+    mixing: tuple[Tensor, ...]  # see `kernels.mix`
     hidden: tuple[Tensor, Tensor]  # (hidden, C) and (hidden,)
 
 
@@ -101,9 +97,7 @@ class WaveBlock(nn.Module):
         out = torch.empty_like(pixels)
         for given, result in kernels.in_parts(pixels, out):
             waves = F.linear(given, *folded.waves).unflatten(2, (5, -1))
-            means = kernels.mix(waves, folded.along_h, folded.along_w, width)
-            share = attn.share(means[:, :, None, None]).flatten(2).transpose(1, 2).contiguous()
-            kernels.weigh(waves, share, result)
+            kernels.mix(waves, folded.mixing, width, result)
             middle = F.linear(result, attn.proj.weight.flatten(1), attn.proj.bias).add_(given)
             hidden = F.gelu(F.linear(middle, *folded.hidden))
             torch.add(middle, F.linear(hidden, self.mlp.fc2.weight.flatten(1), self.mlp.fc2.bias), out=result)
@@ -124,11 +118,15 @@ class WaveBlock(nn.Module):
         hidden_scale, hidden_shift = _affine(self.norm2)
         hidden = self.mlp.fc1.weight.flatten(1)
         assert self.mlp.fc1.bias is not None
-        along_h, along_w = (mixer.weight.flatten(2).permute(1, 2, 0).contiguous() for mixer in (attn.tfc_h, attn.tfc_w))
+        inner, outer = attn.reweight.fc1, attn.reweight.fc2
+        assert inner.bias is not None and outer.bias is not None
         return Folded(
             waves=(waves * scale, bias),
-            along_h=along_h,
-            along_w=along_w,
+            mixing=(
+                *(mixer.weight.flatten(2).permute(1, 2, 0).contiguous() for mixer in (attn.tfc_h, attn.tfc_w)),
+                *(inner.weight.flatten(1), inner.bias),
+                *(outer.weight.view(-1, 3, inner.out_channels), outer.bias.view(-1, 3)),
+            ),
             hidden=(hidden * hidden_scale, self.mlp.fc1.bias + hidden @ hidden_shift),
         )
 
