@@ -123,5 +123,5 @@ def _loops() -> ModuleType | None:
     """Imported at the first use: a training does without, and so can everything."""
     try:
         return importlib.import_module("model.blocks.compiled")
-    except ImportError:
+    except (ImportError, OSError):  # missing, or made for another system or NumPy
         return None
