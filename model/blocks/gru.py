@@ -8,6 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from model.blocks import kernels
+
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +28,13 @@ class GruBlock(nn.Module):
 
     def forward(self, x: Tensor, *, columns: bool = False) -> Tensor:
         """Read every row of `x` in both directions, or every column."""
-        pixels = self.conv1(x).permute(0, 2, 3, 1)
+        if not torch.is_autocast_enabled("cpu") and kernels.usable(x):
+            pointwise = self.conv1 if isinstance(self.conv1, nn.Conv2d) else None
+            return kernels.read(self.gru, x, pointwise, columns=columns)
+        x = self.conv1(x)
+        if torch.is_autocast_enabled("cpu") and kernels.usable(wide := x.float()):
+            return kernels.read(self.gru, wide, None, columns=columns).to(x.dtype)
+        pixels = x.permute(0, 2, 3, 1)
         if (fused := fused_gru(self.gru, pixels, columns=columns)) is not None:
             return fused(self.gru, pixels, columns=columns).permute(0, 3, 1, 2)
         cells = pixels.transpose(1, 2) if columns else pixels

@@ -5,8 +5,13 @@ checkpoints. Difference: the published code interleaves the real and imaginary p
 convolution; here the same kernels run as two depth-wise convolutions, without building the interleaved map.
 """
 
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.blocks import kernels
 
 
 class ChannelMLP(nn.Module):
@@ -55,6 +60,14 @@ def mix_waves(amplitude: Tensor, phase: Tensor, mixer: nn.Conv2d) -> Tensor:
     return mixed + F.conv2d(amplitude * phase.sin(), imaginary, padding=mixer.padding, groups=channels)
 
 
+class Folded(NamedTuple):
+    """Weights of a wave block for `kernels`: the normalisations are parts of the 1x1 convolutions."""
+
+    waves: tuple[Tensor, Tensor]  # (5 * C, C) and (5 * C,): amplitudes and phases of rows and of columns, and `across`
+    mixing: tuple[Tensor, ...]  # see `kernels.mix`
+    hidden: tuple[Tensor, Tensor]  # (hidden, C) and (hidden,)
+
+
 class WaveBlock(nn.Module):
     """(N, C, H, W) -> (N, C, H, W): token mixing, then channel mixing, each normalised and residual."""
 
@@ -67,5 +80,67 @@ class WaveBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` after both residual steps."""
+        if (
+            not self.training
+            and not torch.is_autocast_enabled("cpu")
+            and kernels.usable(x)
+            and kernels.mixes(x.shape[1])
+        ):
+            return self._infer(x)
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+    def _infer(self, x: Tensor) -> Tensor:
+        """The same by fused loops."""
+        folded, attn, width = self._fold(), self.attn, x.shape[3]
+        pixels = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2)
+        out = torch.empty_like(pixels)
+        for given, result in kernels.in_parts(pixels, out):
+            waves = F.linear(given, *folded.waves).unflatten(2, (5, -1))
+            kernels.mix(waves, folded.mixing, width, result)
+            middle = F.linear(result, attn.proj.weight.flatten(1), attn.proj.bias).add_(given)
+            hidden = F.gelu(F.linear(middle, *folded.hidden))
+            torch.add(middle, F.linear(hidden, self.mlp.fc2.weight.flatten(1), self.mlp.fc2.bias), out=result)
+        return out.unflatten(1, (-1, width)).permute(0, 3, 1, 2)
+
+    def _fold(self) -> Folded:
+        attn, (scale, shift) = self.attn, _affine(self.norm1)
+        none = torch.zeros_like(shift)
+        parts = [
+            (attn.fc_h.weight.flatten(1), none),
+            _fold_phase(attn.theta_h_conv),
+            (attn.fc_w.weight.flatten(1), none),
+            _fold_phase(attn.theta_w_conv),
+            (attn.fc_c.weight.flatten(1), none),
+        ]
+        waves = torch.cat([weight for weight, _ in parts])
+        bias = torch.cat([bias for _, bias in parts]) + waves @ shift
+        hidden_scale, hidden_shift = _affine(self.norm2)
+        hidden = self.mlp.fc1.weight.flatten(1)
+        assert self.mlp.fc1.bias is not None
+        inner, outer = attn.reweight.fc1, attn.reweight.fc2
+        assert inner.bias is not None and outer.bias is not None
+        return Folded(
+            waves=(waves * scale, bias),
+            mixing=(
+                *(mixer.weight.flatten(2).permute(1, 2, 0).contiguous() for mixer in (attn.tfc_h, attn.tfc_w)),
+                *(inner.weight.flatten(1), inner.bias),
+                *(outer.weight.view(-1, 3, inner.out_channels), outer.bias.view(-1, 3)),
+            ),
+            hidden=(hidden * hidden_scale, self.mlp.fc1.bias + hidden @ hidden_shift),
+        )
+
+
+def _fold_phase(layers: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Weight (C, C) and bias (C,) of a 1x1 convolution and the normalisation behind it."""
+    convolution, norm = layers[0], layers[1]
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    scale, shift = _affine(norm)
+    return convolution.weight.flatten(1) * scale[:, None], convolution.bias * scale + shift
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Factor and summand (C,) of a normalisation in evaluation mode."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
