@@ -22,7 +22,7 @@ def waves_of(*shape, device="cpu"):
 
 
 def expected(mixer, amplitude, phase, upstream):
-    """What the grouped convolution of the publication mixes in float64, and gradients: of the waves, then of the kernels."""
+    """What the published grouped convolution mixes, in float64, and gradients: of the waves, then of the kernels."""
     leaves = [x.detach().double().requires_grad_() for x in (amplitude, phase, mixer.weight)]
     a, p, weight = leaves
     parts = torch.stack([a * p.cos(), a * p.sin()], dim=2).flatten(1, 2)
