@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 2048  # values of a program at a time
-WARPS = 4
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}  # Triton 3.10 fuses products with sums only if asked
 TILES = 8  # of a program that sums up the gradients of a tap
 
 
@@ -73,9 +73,7 @@ def _sum_up(x: Tensor, taps: Tensor, dilation: int, *, transposed: bool) -> Tens
     pixels, part, block = _tiles(x)
     grid = triton.cdiv(pixels, block), x.shape[3] // part
     with torch.cuda.device_of(x):
-        _convolve[grid](
-            x, taps, out, pixels, *x.shape[1:3], dilation, transposed, x.shape[3], part, block, num_warps=WARPS
-        )
+        _convolve[grid](x, taps, out, pixels, *x.shape[1:3], dilation, transposed, x.shape[3], part, block, **OPTIONS)
     return out
 
 
@@ -87,7 +85,7 @@ def _of_taps(x: Tensor, d_convolved: Tensor, dilation: int) -> Tensor:
     d_taps = x.new_empty(programs, 10, x.shape[3], dtype=torch.float32)
     with torch.cuda.device_of(x):
         _correlate[programs, 10, x.shape[3] // part](
-            x, d_convolved, d_taps, pixels, *x.shape[1:3], dilation, TILES, x.shape[3], part, block, num_warps=WARPS
+            x, d_convolved, d_taps, pixels, *x.shape[1:3], dilation, TILES, x.shape[3], part, block, **OPTIONS
         )
     return d_taps.sum(0)
 

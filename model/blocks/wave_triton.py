@@ -19,6 +19,7 @@ from torch import Tensor, nn
 TAPS = 7
 LONGEST = 32  # pixels of a line that a program walks, at most, and three more at both ends
 WARPS = 4
+OPTIONS = {"num_warps": WARPS, "enable_fp_fusion": True}  # Triton 3.10 fuses products with sums only if asked
 # Of a pixel, that a thread holds: it keeps two taps for each, and sums of seven pixels, or 14 sums backward.
 CHANNELS_OF_A_THREAD = 4
 
@@ -57,7 +58,7 @@ class _Mixture(torch.autograd.Function):
         mixed = torch.empty_like(amplitude)
         grid, walk, shape = _programs(amplitude, columns)
         with torch.cuda.device_of(amplitude):
-            _forward[grid](amplitude, phase, taps, mixed, *walk, *shape, num_warps=WARPS)
+            _forward[grid](amplitude, phase, taps, mixed, *walk, *shape, **OPTIONS)
         ctx.save_for_backward(amplitude, phase, taps)
         ctx.columns = columns
         return mixed
@@ -76,7 +77,7 @@ class _Mixture(torch.autograd.Function):
         with torch.cuda.device_of(amplitude):
             _backward[grid](
                 amplitude, phase, taps, d_mixed.contiguous(), d_amplitude, d_phase, d_taps, *walk, *shape,
-                num_warps=WARPS,
+                **OPTIONS,
             )  # fmt: skip
         return d_amplitude, d_phase, d_taps.sum(0), None
 
@@ -137,7 +138,7 @@ def _cos_sin(phase):
     each, with a branch for every size of the number.
     """
     quarters = tl.floor(phase * 0.6366197723675814 + 0.5)
-    # Half of pi in three parts, the first two of so few bits that their products are exact.
+    # Half of pi in three parts, the first two of few bits, so that their products are exact or nearly so.
     rest = phase - quarters * 1.5703125
     rest = rest - quarters * 4.837512969970703125e-4
     rest = rest - quarters * 7.54978995489188216e-8
