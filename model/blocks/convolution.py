@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from model.blocks.kernels import kernel_type, translated
+from model.blocks.triton_here import kernel_type, translated
 
 
 class WeightNormConv2d(nn.Conv2d):

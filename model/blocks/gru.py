@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from model.blocks.kernels import kernel_type, translated
+from model.blocks.triton_here import kernel_type, translated
 
 
 class GruBlock(nn.Module):

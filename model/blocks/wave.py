@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.blocks.kernels import kernel_type, translated
+from model.blocks.triton_here import kernel_type, translated
 
 
 class ChannelMLP(nn.Module):

@@ -12,7 +12,7 @@ from torch import nn
 from interface.config import ROOT
 from model.blocks import gru as gru_module
 from model.blocks.gru import GruBlock, fused_gru
-from model.blocks.kernels import translated
+from model.blocks.triton_here import translated
 from tests.interface.helpers import environment
 from tests.model.interpreted_gru import expected, found, largest_difference
 

@@ -10,7 +10,7 @@ import torch
 
 from interface.config import ROOT
 from model.blocks import wave as wave_module
-from model.blocks.kernels import translated
+from model.blocks.triton_here import translated
 from model.blocks.wave import WaveBlock, fused_waves
 from tests.interface.helpers import environment
 from tests.model.interpreted_gru import largest_difference
