@@ -120,8 +120,11 @@ class TextBase:
     def _one_pass(self) -> bool:
         """Whether steps may be recorded: this process alone takes them, and of one batch."""
         train = self.config.TRAIN
-        wanted = train.get("cuda_graphs", False)  # recognisers have no such option
-        return wanted and self.device.type == "cuda" and self.world_size == 1 and train.accumulate == 1
+        return self._replays() and self.device.type == "cuda" and self.world_size == 1 and train.accumulate == 1
+
+    def _replays(self) -> bool:
+        train = self.config.TRAIN
+        return "cuda_graphs" in train and train.cuda_graphs  # recognisers have no such option
 
     def build_trained_system(self) -> None:
         """The system with the weights of `--resume`, for tests and demos.
@@ -150,7 +153,7 @@ class TextBase:
             psnr_batch_size=test.psnr_batch_size,
             gather=gather_object if self.world_size > 1 else list,
             autocast=self.accelerator.autocast,
-            replays=Replays(enabled=self.config.TRAIN.get("cuda_graphs", False)),
+            replays=Replays(enabled=self._replays()),
         )
 
     def build_optimizers(self) -> None:

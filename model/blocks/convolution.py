@@ -1,9 +1,13 @@
 """Convolutions with a twist: weight-normalised, deformable, and to few channels."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
+
+from model.blocks.triton_here import kernel_type, translated
 
 
 class WeightNormConv2d(nn.Conv2d):
@@ -38,7 +42,19 @@ class WeightNormConv2d(nn.Conv2d):
         depthwise = self.groups == self.in_channels == self.out_channels and self.kernel_size == (3, 3)
         if x.device.type == "cpu" and self.dilation[0] > 1 and depthwise:
             return dilated_depthwise(x, kernels, self.bias, self.dilation[0])
+        if depthwise and self.bias is not None and (fused := fused_depthwise(x)) is not None:
+            return fused(x, kernels, self.bias, self.dilation[0])
         return self._conv_forward(x, kernels, self.bias)
+
+
+def fused_depthwise(x: Tensor) -> Callable[..., Tensor] | None:
+    """`convolve` of `depthwise_triton.py` where it can do so with this map (N, C, H, W), else None."""
+    dtype, channels = kernel_type(x), x.shape[1]
+    if dtype is None or dtype != x.dtype or channels % 16:
+        return None
+    case, without = (channels, dtype), "Dilated convolutions are done by cuDNN"
+    depthwise_triton = translated("depthwise_triton", without, x.device, *case, backward=torch.is_grad_enabled())
+    return depthwise_triton.convolve if depthwise_triton else None
 
 
 def dilated_depthwise(x: Tensor, kernels: Tensor, bias: Tensor | None, dilation: int) -> Tensor:

@@ -1,16 +1,12 @@
 """Recurrence along the rows or columns of a feature map, as in the sequential residual block of TSRN."""
 
-import importlib
-import logging
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from model.blocks import kernels
-
-log = logging.getLogger(__name__)
+from model.blocks.triton_here import kernel_type, translated
 
 
 class GruBlock(nn.Module):
@@ -51,33 +47,11 @@ class GruBlock(nn.Module):
 
 
 def fused_gru(gru: nn.GRU, pixels: Tensor, *, columns: bool) -> Callable[..., Tensor] | None:
-    """`bidirectional_gru` of `gru_triton.py` where it can read these pixels (N, H, W, C), else None.
-
-    That is on NVIDIA GPUs of compute capability 8.0 or higher, with Triton, which comes with PyTorch for Linux, and
-    a C compiler, which Triton needs.
-    """
-    if pixels.device.type != "cuda" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    """`bidirectional_gru` of `gru_triton.py` where it can read these pixels (N, H, W, C), else None."""
+    dtype = kernel_type(pixels)
+    if dtype is None or gru.hidden_size not in (16, 32, 64):
         return None
-    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else pixels.dtype
-    if gru.hidden_size not in (16, 32, 64) or dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        return None
-    length = pixels.shape[1 if columns else 2]
-    return _translated(pixels.device, gru.hidden_size, dtype, length, backward=torch.is_grad_enabled())
-
-
-@cache
-def _translated(
-    device: torch.device, units: int, dtype: torch.dtype, length: int, *, backward: bool
-) -> Callable[..., Tensor] | None:
-    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-        return None
-    try:
-        gru_triton = importlib.import_module("model.blocks.gru_triton")
-    except ImportError:
-        return None
-    try:
-        gru_triton.rehearse(device, units, dtype, length, backward=backward)
-    except Exception as error:  # of a compiler, a linker, a driver: what they raise is not documented
-        log.warning("GRUs are read by cuDNN, which is slower, since Triton does not work here: %s", error)
-        return None
-    return gru_triton.bidirectional_gru
+    case = gru.hidden_size, dtype, pixels.shape[1 if columns else 2]
+    without = "GRUs are read by cuDNN"
+    gru_triton = translated("gru_triton", without, pixels.device, *case, backward=torch.is_grad_enabled())
+    return gru_triton.bidirectional_gru if gru_triton else None

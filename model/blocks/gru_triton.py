@@ -72,7 +72,16 @@ class _Recurrence(torch.autograd.Function):
         walk = _walk(gates, columns)
         with torch.cuda.device_of(gates):
             _forward[triton.cdiv(walk[0], block), 2](
-                gates, weight, biases, states, *walk, units, block, PRECISION, num_warps=_warps(warps, units)
+                gates,
+                weight,
+                biases,
+                states,
+                *walk,
+                units,
+                block,
+                PRECISION,
+                num_warps=_warps(warps, units),
+                enable_fp_fusion=True,
             )
         ctx.save_for_backward(gates, weight, biases, states)
         ctx.columns = columns
@@ -95,7 +104,7 @@ class _Recurrence(torch.autograd.Function):
         with torch.cuda.device_of(gates):
             _backward[programs, 2](
                 gates, weight, biases, states, d_states.contiguous(), d_gates, d_weight, d_sums, *walk,
-                units, block, PRECISION, num_warps=_warps(warps, units),
+                units, block, PRECISION, num_warps=_warps(warps, units), enable_fp_fusion=True,
             )  # fmt: skip
         of_input, new_of_state = d_sums.sum(0).split([3 * units, units], 1)
         of_state = torch.cat([of_input[:, : 2 * units], new_of_state], 1)

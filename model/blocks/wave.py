@@ -5,6 +5,7 @@ checkpoints. Difference: the published code interleaves the real and imaginary p
 convolution; here the same kernels run as two depth-wise convolutions, without building the interleaved map.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.blocks import kernels
+from model.blocks.triton_here import kernel_type, translated
 
 
 class ChannelMLP(nn.Module):
@@ -54,10 +56,23 @@ class PATM(nn.Module):
 
 def mix_waves(amplitude: Tensor, phase: Tensor, mixer: nn.Conv2d) -> Tensor:
     """Apply `mixer`, whose kernels (C, 2, kh, kw) weigh the real and the imaginary part, to amplitude * e^(i phase)."""
+    if (fused := fused_waves(amplitude, phase, columns=mixer.kernel_size[1] == 1)) is not None:
+        return fused(amplitude, phase, mixer)
     real, imaginary = mixer.weight.split(1, dim=1)
     channels = amplitude.shape[1]
     mixed = F.conv2d(amplitude * phase.cos(), real, padding=mixer.padding, groups=channels)
     return mixed + F.conv2d(amplitude * phase.sin(), imaginary, padding=mixer.padding, groups=channels)
+
+
+def fused_waves(amplitude: Tensor, phase: Tensor, *, columns: bool) -> Callable[..., Tensor] | None:
+    """`mix_waves` of `wave_triton.py` where it can mix these maps (N, C, H, W), else None."""
+    dtype, channels = kernel_type(amplitude), amplitude.shape[1]
+    if dtype is None or not dtype == amplitude.dtype == phase.dtype or channels % 16:
+        return None
+    case = channels, dtype, amplitude.shape[2 if columns else 3]
+    without = "Waves are mixed by cuDNN"
+    wave_triton = translated("wave_triton", without, amplitude.device, *case, backward=torch.is_grad_enabled())
+    return wave_triton.mix_waves if wave_triton else None
 
 
 class Folded(NamedTuple):

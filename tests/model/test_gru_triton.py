@@ -12,6 +12,7 @@ from torch import nn
 from interface.config import ROOT
 from model.blocks import gru as gru_module
 from model.blocks.gru import GruBlock, fused_gru
+from model.blocks.triton_here import translated
 from tests.interface.helpers import environment
 from tests.model.interpreted_gru import expected, found, largest_difference
 
@@ -42,17 +43,17 @@ def test_a_gpu_where_triton_does_not_work_is_named_once_and_keeps_the_gru_of_pyt
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(gru_triton, "rehearse", rehearse)
-    translated = gru_module._translated
+    case = "gru_triton", "GRUs are read by cuDNN", torch.device("cuda")
     translated.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert translated(torch.device("cuda"), 16, torch.float32, 7, backward=True) is None
+            assert translated(*case, 16, torch.float32, 7, backward=True) is None
     assert [record.getMessage() for record in caplog.records] == [
         "GRUs are read by cuDNN, which is slower, since Triton does not work here: no C compiler"
     ]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(gru_triton, "rehearse", lambda *_, backward: None)
-    assert translated(torch.device("cuda"), 16, torch.float32, 8, backward=True) is None
+    assert translated(*case, 16, torch.float32, 8, backward=True) is None
     translated.cache_clear()
 
 
