@@ -104,15 +104,16 @@ class _Recurrence(torch.autograd.Function):
         with torch.cuda.device_of(gates):
             _backward[programs, 2](
                 gates, weight, biases, states, d_states.contiguous(), d_gates, d_weight, d_sums, *walk,
-                units, block, PRECISION, num_warps=_warps(warps, units), enable_fp_fusion=True,
+                units, block, PRECISION, **_options(warps, units),
             )  # fmt: skip
         of_input, new_of_state = d_sums.sum(0).split([3 * units, units], 1)
         of_state = torch.cat([of_input[:, : 2 * units], new_of_state], 1)
         return d_gates, d_weight.sum(0), torch.cat([of_input, of_state]), None
 
 
-def _warps(for_32: int, units: int) -> int:
-    return for_32 * max(1, units // 32)
+def _options(warps_for_32: int, units: int) -> dict[str, Any]:
+    """How a kernel is translated; Triton 3.10 fuses products with sums only if asked."""
+    return {"num_warps": warps_for_32 * max(1, units // 32), "enable_fp_fusion": True}
 
 
 def _walk(gates: Tensor, columns: bool) -> tuple[int, int, int, int, int]:
