@@ -4,8 +4,11 @@ A picture is made by thousands of small operations, and a program needs longer t
 what is asked for is recorded once for each size of a batch, and replayed for the next of that size.
 """
 
+import gc
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,6 +69,29 @@ def _precision() -> torch.dtype | None:
     return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
 
 
+@contextmanager
+def _recording() -> Iterator[None]:
+    """What recordings need around them.
+
+    Nothing on the GPU may be freed meanwhile, so Python's collector does its work before and then rests. A recording
+    that fails leaves the random generator waiting for its end; then it gets its state of before.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    before = torch.Generator(device=generator.device)
+    before.set_state(generator.get_state())
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    except RuntimeError:
+        generator.graphsafe_set_state(before)
+        raise
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _tell(module: nn.Module, error: RuntimeError) -> None:
     first = str(error).strip().splitlines()[0]
     log.info("%s cannot be recorded as a CUDA graph (%s), so it runs as it is", type(module).__name__, first)
@@ -82,7 +108,8 @@ class _Recording:
             with torch.cuda.stream(aside):  # libraries set themselves up in a first call, which no recording may hold
                 system.cascade(self._images)
             torch.cuda.current_stream().wait_stream(aside)
-            with torch.cuda.graph(self._graph):
+            # Other threads of this process may do with the GPU what they want.
+            with _recording(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._pictures = system.cascade(self._images)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -145,7 +172,8 @@ class RecordedSteps:
         # The recorder works aside; where gradients are added up, streams then wait for each other, not the program.
         warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         try:
-            with torch.autocast("cuda", dtype=precision, enabled=precision is not None, cache_enabled=False):
+            lower = torch.autocast("cuda", dtype=precision, enabled=precision is not None, cache_enabled=False)
+            with _recording(), lower:
                 torch.cuda.make_graphed_callables(network, samples, allow_unused_input=True)
             self._recorded[key] = network.forward
         except RuntimeError as error:

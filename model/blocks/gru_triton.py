@@ -72,16 +72,7 @@ class _Recurrence(torch.autograd.Function):
         walk = _walk(gates, columns)
         with torch.cuda.device_of(gates):
             _forward[triton.cdiv(walk[0], block), 2](
-                gates,
-                weight,
-                biases,
-                states,
-                *walk,
-                units,
-                block,
-                PRECISION,
-                num_warps=_warps(warps, units),
-                enable_fp_fusion=True,
+                gates, weight, biases, states, *walk, units, block, PRECISION, **_options(warps, units)
             )
         ctx.save_for_backward(gates, weight, biases, states)
         ctx.columns = columns
