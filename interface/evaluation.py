@@ -7,13 +7,14 @@ from these records (`interface.metrics`).
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dataset.charset import canonical
-from dataset.loading import PairLoader
+from dataset.loading import Batch, PairLoader
 from interface.alignment import distance
 from interface.metrics import batch_psnr, batch_ssim, image_metrics, is_correct, summary, to_list
 from interface.readers import CONFIDENCE_DIGITS, Answer, Reader, ReadingCache
@@ -60,6 +61,34 @@ class Split:
     fingerprint: str
 
 
+class Bicubic:
+    """The enlarged pictures of a batch, which are the same in every evaluation.
+
+    Args:
+        batch: of the data set.
+        measured: {index: values of `IMAGE_METRICS`} that are known already; it takes up those of this batch.
+    """
+
+    def __init__(self, batch: Batch, measured: dict[int, tuple[float, ...]]) -> None:
+        self._batch, self._measured = batch, measured
+
+    @cached_property
+    def picture(self) -> Tensor:
+        """(N, C, H, W) in [0, 1]."""
+        low, high = self._batch.images_lr, self._batch.images_hr
+        return enlarge(low, high.shape[-1] // low.shape[-1])
+
+    def metrics(self) -> dict[str, list[float]]:
+        """Each measure of `IMAGE_METRICS`, of all pictures."""
+        indices = self._batch.indices.tolist()
+        if not all(index in self._measured for index in indices):
+            found = image_metrics(self.picture, self._batch.images_hr)
+            values = zip(*(to_list(found[name]) for name in IMAGE_METRICS), strict=True)
+            self._measured.update(zip(indices, values, strict=True))
+        columns = zip(*(self._measured[index] for index in indices), strict=True)
+        return {name: list(column) for name, column in zip(IMAGE_METRICS, columns, strict=True)}
+
+
 @dataclass
 class Evaluator:
     """Evaluates systems; keeps what it read from pictures that do not change.
@@ -83,6 +112,7 @@ class Evaluator:
     gather: Callable[[list[Any]], list[Any]] = list
     autocast: Callable[[], Any] = nullcontext
     replays: Replays = field(default_factory=Replays)
+    _measured: dict[str, dict[int, tuple[float, ...]]] = field(default_factory=dict)  # of bicubic, by fingerprint
 
     def run(self, system: System, split: Split, progress: Any = None) -> dict[str, Any]:
         """Evaluate on one data set.
@@ -124,16 +154,16 @@ class Evaluator:
             batch = batch.to(self.device)  # noqa: PLW2901
             with self.autocast():
                 stages = cascade(system, batch.images_lr, self.replays)
-            bicubic = enlarge(batch.images_lr, batch.images_hr.shape[-1] // batch.images_lr.shape[-1])
-            pictures = {LR: batch.images_lr, BICUBIC: bicubic, HR: batch.images_hr}
-            pictures |= {name: picture.float() for name, picture in zip(stage_rows(len(stages)), stages, strict=True)}
+            restored = {name: picture.float() for name, picture in zip(stage_rows(len(stages)), stages, strict=True)}
             indices = batch.indices.tolist()
-            readings = self._read(pictures, indices, kept)
             metrics = {
                 row: {name: to_list(values) for name, values in image_metrics(picture, batch.images_hr).items()}
-                for row, picture in pictures.items()
-                if row not in (LR, HR)
+                for row, picture in restored.items()
             }
+            bicubic = Bicubic(batch, self._measured.setdefault(split.fingerprint, {}))
+            metrics[BICUBIC] = bicubic.metrics()
+            known = {LR: batch.images_lr, HR: batch.images_hr, **restored}
+            readings = self._read([LR, BICUBIC, HR, *restored], known, bicubic, indices, kept)
             for position, (index, label) in enumerate(zip(indices, batch.labels, strict=True)):
                 yield {
                     "index": index,
@@ -148,15 +178,21 @@ class Evaluator:
                 progress(len(batch))
 
     def _read(
-        self, pictures: dict[str, Tensor], indices: list[int], kept: dict[Any, dict[int, Answer] | None]
+        self,
+        rows: list[str],
+        pictures: dict[str, Tensor],
+        bicubic: Bicubic,
+        indices: list[int],
+        kept: dict[Any, dict[int, Answer] | None],
     ) -> dict[tuple[str, str], list[Answer]]:
         readings = {}
         for reader in self.readers:
-            for row, picture in pictures.items():
+            for row in rows:
                 known = kept.get((reader.name, row))
                 if known is not None and all(index in known for index in indices):
                     readings[reader.name, row] = [known[index] for index in indices]
                 else:
+                    picture = bicubic.picture if row == BICUBIC else pictures[row]
                     readings[reader.name, row] = reader.read(picture)
         return readings
 

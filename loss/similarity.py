@@ -64,12 +64,11 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     check_same_shape(a, b)
     with torch.autocast(a.device.type, enabled=False):
         a, b = a[:, :RGB].float(), b[:, :RGB].float()
-        moments = torch.stack([a, b, a * a, b * b, a * b])
-        mean_a, mean_b, square_a, square_b, product = _smoothed(moments)
-        covariance = product - mean_a * mean_b
-        variances = (square_a - mean_a.square()) + (square_b - mean_b.square())
-        luminance = (2 * mean_a * mean_b + C1) / (mean_a.square() + mean_b.square() + C1)
-        return (luminance * (2 * covariance + C2) / (variances + C2)).flatten(1).mean(1)
+        moments = torch.stack([a, b, a * a + b * b, a * b])
+        mean_a, mean_b, squares, product = _smoothed(moments)
+        lengths, shared = mean_a.square() + mean_b.square(), mean_a * mean_b
+        luminance = (2 * shared + C1) / (lengths + C1)
+        return (luminance * (2 * (product - shared) + C2) / (squares - lengths + C2)).flatten(1).mean(1)
 
 
 def structure_similarity(turned_back: Tensor, sr: Tensor, hr: Tensor) -> Tensor:

@@ -38,10 +38,24 @@ class TextInterpreter(nn.Module):
 
     def forward(self, prior: Tensor) -> Tensor:
         """Draw the text."""
-        x = self.bn1(self.tconv1(prior)).relu()
-        x = self.bn2(self.tconv2(x)).relu()
-        x = self.bn3(self.tconv3(x)).relu()
-        return self.bn4(self.tconv4(x)).relu()
+        x = _normalised(self.tconv1, self.bn1, prior).relu()
+        x = _normalised(self.tconv2, self.bn2, x).relu()
+        x = _normalised(self.tconv3, self.bn3, x).relu()
+        return _normalised(self.tconv4, self.bn4, x).relu()
+
+
+def _normalised(spread: nn.ConvTranspose2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """`norm(spread(x))`; in inference the normalisation is multiplied into the weights, which is a pass less."""
+    lower = spread.weight.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type)  # it would round twice
+    if norm.training or torch.is_grad_enabled() or lower:
+        y: Tensor = norm(spread(x))
+        return y
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert isinstance(spread.padding, tuple)
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * factor
+    return F.conv_transpose2d(x, spread.weight * factor[:, None, None], shift, spread.stride, spread.padding)
 
 
 def interpret(interpreter: nn.Module, clue: Tensor, size: tuple[int, int]) -> Tensor:
