@@ -14,11 +14,9 @@ from model.recognizer.crnn import CRNN
 from tests.dataset.pictures import encode, word_picture, write_entries
 from tests.interface.helpers import LIGHT, assert_identical, command_line, run
 
-# Networks that are trained alike differ in nothing that a process can show; two stand for those without text, `tatt`
-# for its variant, and `sgenet` for `lemma`, which is large.
-ALIKE = ("tatt_sft", "lemma")
-TRAINABLE = [name for name in list_models() if model_spec(name).system != "plain" or name in ("tsrn", "edsr")]
-TRAINABLE = [name for name in TRAINABLE if name not in ALIKE]
+# One of each recipe: networks of one recipe differ in nothing that a process can show, and all of them go through
+# `test_every_network.py`. `sgenet` stands for `lemma`, which is large.
+TYPED = ("tsrn", "tpgsr", "rtsrn", "sgenet")
 
 
 def light(arch):
@@ -42,8 +40,13 @@ def quiet(text):
     assert "it/s" not in text
 
 
+def test_every_recipe_is_typed():
+    recipes = {model_spec(name).system for name in list_models()} - {"semantic_attention"}
+    assert sorted(model_spec(name).system for name in TYPED) == sorted(recipes)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", TRAINABLE)
+@pytest.mark.parametrize("arch", TYPED)
 def test_train_test_resume_demo(arch, tmp_path, tiny_dir):
     tests = [tiny_dir / "test" / name for name in ("easy", "medium")]
     data = ["--train_data_dir", tiny_dir / "train", "--test_data_dir", *tests]
