@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from model.blocks.triton_here import kernel_type, translated
 
@@ -121,7 +120,10 @@ class DeformConv2d(nn.Conv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, groups: int) -> None:
+        from torchvision.ops import deform_conv2d  # noqa: PLC0415 - takes 1.5 s, and few networks need it
+
         super().__init__(in_channels, out_channels, 3, padding=1, groups=groups)
+        self._convolve: Callable[..., Tensor] = deform_conv2d
 
     def forward(self, x: Tensor, offsets: Tensor, modulation: Tensor) -> Tensor:  # type: ignore[override]
         """Convolve at shifted positions.
@@ -135,6 +137,6 @@ class DeformConv2d(nn.Conv2d):
             (N, out_channels, H, W) float32.
         """
         with torch.autocast(x.device.type, enabled=False):
-            return deform_conv2d(
+            return self._convolve(
                 x.float(), offsets.float(), self.weight, self.bias, padding=self.padding, mask=modulation.float()
             )

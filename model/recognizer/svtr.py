@@ -7,13 +7,13 @@ SGENet (https://arxiv.org/abs/2403.13330), see `SVTR.clue`. Difference: the matr
 float64.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
 from model.blocks.stn import STNHead, TPSSpatialTransformer
 from model.recognizer.crnn import ALPHANUMERIC
@@ -276,7 +276,10 @@ class Block(nn.Module):
     """Transformer block: (N, P, C) -> (N, P, C)."""
 
     def __init__(self, features: int, heads: int, drop_path: float) -> None:
+        from torchvision.ops import stochastic_depth  # noqa: PLC0415 - takes 1.5 s, and only this network needs it
+
         super().__init__()
+        self._drop: Callable[..., Tensor] = stochastic_depth
         self.drop_path = drop_path
         self.norm1 = nn.LayerNorm(features, eps=1e-6)
         self.mixer = Attention(features, heads)
@@ -285,8 +288,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, near: Tensor | None) -> Tensor:
         """Mix cells, then features; `near` (P, P) says which cells see each other, None that all do."""
-        x = x + stochastic_depth(self.mixer(self.norm1(x), near), self.drop_path, "row", self.training)
-        return x + stochastic_depth(self.mlp(self.norm2(x)), self.drop_path, "row", self.training)
+        x = x + self._drop(self.mixer(self.norm1(x), near), self.drop_path, "row", self.training)
+        return x + self._drop(self.mlp(self.norm2(x)), self.drop_path, "row", self.training)
 
 
 class Attention(nn.Module):
