@@ -20,7 +20,14 @@ from interface.evaluation import Evaluator
 from interface.inference import lay_channels_together, lower_weights
 from interface.late_checks import LateChecks
 from interface.logger import RunLog, log_to_file, setup_logging
-from interface.optim import build_optimizer, learning_rate, lr_factor, release_learning_rate, step_learning_rate
+from interface.optim import (
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    lr_factor,
+    release_learning_rate,
+    step_learning_rate,
+)
 from interface.provenance import code_version
 from interface.readers import ReadingCache, build_readers
 from interface.replays import RecordedSteps, Replays
@@ -112,12 +119,12 @@ class TextBase:
         if self.config.TRAIN.compile:
             networks = [part for parts in self.system.published_parts().values() for part in parts]
             compile_networks(networks, self.system.method)
-        elif training and self._one_pass():
+        elif training and self._may_record():
             for network in self.system.called_once():
                 RecordedSteps.install(network)
         self.system.train(training)  # a fresh module is in training mode to its last part, frozen ones included
 
-    def _one_pass(self) -> bool:
+    def _may_record(self) -> bool:
         """Whether steps may be recorded: this process alone takes them, and of one batch."""
         train = self.config.TRAIN
         return self._replays() and self.device.type == "cuda" and self.world_size == 1 and train.accumulate == 1
@@ -171,6 +178,8 @@ class TextBase:
         ]
         # A hint for speed at 1x1 convolutions, whose channels-last layout can be written in two ways.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        # Steps are recorded aside: where gradients are added up, streams wait for each other, but not the program.
+        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         self.engine, *wrapped = self.accelerator.prepare(self.system, *optimizers)
         self.optimizers = dict(zip(groups, wrapped, strict=True))
 
@@ -253,10 +262,7 @@ class TextBase:
                 f"cannot take over; leave TRAIN.optimizer at {kind}"
             )
         for phase, optimizer in self.optimizers.items():
-            settings = [{key: value for key, value in g.items() if key != "params"} for g in optimizer.param_groups]
-            optimizer.load_state_dict(state["optimizers"][phase])
-            for group, setting in zip(optimizer.param_groups, settings, strict=True):
-                group.update(setting)  # options of this command line, such as beta1
+            load_optimizer(optimizer, state["optimizers"][phase])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]

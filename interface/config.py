@@ -599,7 +599,7 @@ def switch_arch(settings: Settings, arch: str) -> None:
     check(settings)
 
 
-# Options that do not change what a training step computes.
+# Options that do not change what a training step computes, but for rounding.
 FREE = tuple(
     "TRAIN.resume TRAIN.device TRAIN.cuda_graphs TRAIN.workers TRAIN.cache TRAIN.ckpt_dir TRAIN.logs_dir "
     "TRAIN.saveInterval TRAIN.displayInterval TRAIN.VAL.rendered TRAIN.VAL.n_vis TRAIN.VAL.vis TRAIN.VAL.valInterval "

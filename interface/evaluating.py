@@ -56,11 +56,11 @@ class Evaluating(TextBase):
         Raises:
             ValueError: something cannot be tested; the message says what would have to be otherwise.
         """
+        if self.config.TEST.onnx:
+            raise ValueError(f"--onnx {self.config.TEST.onnx}: a test wants every stage; name the run with --resume")
         if not self.config.TRAIN.syn and are_str_sets(self.config.TEST.test_data_dir):
             run_benchmarks(self, StrOptions())
             return 0
-        if self.config.TEST.onnx:
-            raise ValueError(f"--onnx {self.config.TEST.onnx}: a test wants every stage; name the run with --resume")
         splits = named_splits(self.config.TEST.test_data_dir, self.spec)
         self.build_trained_system()
         self.evaluator = self.build_evaluator()

@@ -61,7 +61,7 @@ class Split:
     fingerprint: str
 
 
-class Bicubic:
+class EnlargedBatch:
     """The enlarged pictures of a batch, which are the same in every evaluation.
 
     Args:
@@ -160,7 +160,7 @@ class Evaluator:
                 row: {name: to_list(values) for name, values in image_metrics(picture, batch.images_hr).items()}
                 for row, picture in restored.items()
             }
-            bicubic = Bicubic(batch, self._measured.setdefault(split.fingerprint, {}))
+            bicubic = EnlargedBatch(batch, self._measured.setdefault(split.fingerprint, {}))
             metrics[BICUBIC] = bicubic.metrics()
             known = {LR: batch.images_lr, HR: batch.images_hr, **restored}
             readings = self._read([LR, BICUBIC, HR, *restored], known, bicubic, indices, kept)
@@ -181,7 +181,7 @@ class Evaluator:
         self,
         rows: list[str],
         pictures: dict[str, Tensor],
-        bicubic: Bicubic,
+        bicubic: EnlargedBatch,
         indices: list[int],
         kept: dict[Any, dict[int, Answer] | None],
     ) -> dict[tuple[str, str], list[Answer]]:

@@ -5,6 +5,7 @@ counted. MACs are the multiplications that one picture of 16x64 pixels takes at 
 and recurrent layers.
 """
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def measure(config: EasyDict) -> Size:
         networks = [part for name, found in parts.items() if not name.startswith(GUIDES) for part in found]
         readers = [part for name, found in parts.items() if name.startswith(GUIDES) for part in found]
         recurrent, _ = ([count_recurrences(part) for part in parts] for parts in (networks, readers))
+        importlib.import_module("torchvision")  # makes its operators known
         deformable = {torch.ops.torchvision.deform_conv2d: _deformable}
         with FlopCounterMode(display=False, custom_mapping=deformable) as counter, left_out(readers, counter) as read:
             system.super_resolve(torch.zeros(shape))

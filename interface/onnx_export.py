@@ -139,14 +139,14 @@ def onnx_model(system: System, shape: tuple[int, int, int], facts: Mapping[str, 
             reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
             raise ValueError(f"the system cannot be translated to ONNX: {reason}") from error
     assert program is not None
-    planes, height, width = shape
+    channels, height, width = shape
     sr = program.model.graph.outputs[0].shape
     assert sr is not None
     sr_height, sr_width = sr[2:]
     known = {
         "program": PROGRAM,
         "code": code_version(),
-        "planes": str(planes),
+        "planes": str(channels),
         "lr": f"{height}x{width}",
         "sr": f"{sr_height}x{sr_width}",
         "precision": "float32",

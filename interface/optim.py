@@ -1,33 +1,41 @@
 """Optimizers, and the learning rate as a function of the step: it has no state, so a resumed run needs none."""
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import nn
 
 RELEASE_WARMUP_EPOCHS = 5
 RELEASE_PERIOD = 95  # epochs, the T_max of the published scheduler
 
 
-def build_optimizer(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: EasyDict
-) -> torch.optim.Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: EasyDict) -> torch.optim.Optimizer:
     """The optimizer of one phase.
 
     Args:
-        parameters: what it trains, or groups of it as PyTorch takes them.
+        groups: what it trains, as PyTorch takes it: each has a list "params".
         config: `config.TRAIN`: optimizer, lr, beta1.
     """
     if config.optimizer == "SGD":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9)
-    groups = [group if isinstance(group, dict) else {"params": [group]} for group in parameters]
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
     # One kernel instead of a dozen for each group of tensors; on CPUs it is not faster.
     fused = all(parameter.device.type == "cuda" for group in groups for parameter in group["params"])
     return torch.optim.Adam(groups, lr=config.lr, betas=(config.beta1, 0.999), fused=fused)
+
+
+def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Take over the state of an optimizer, but not its options, such as beta1: they are those of this command line.
+
+    Raises:
+        ValueError: the state is that of other parameters.
+    """
+    # Options first: where the state of a parameter has to lie depends on them.
+    options = [{key: value for key, value in g.items() if key != "params"} for g in optimizer.param_groups]
+    groups = [{**saved, **own} for saved, own in zip(state["param_groups"], options, strict=False)]
+    whole = len(groups) == len(state["param_groups"])
+    optimizer.load_state_dict({**state, "param_groups": groups} if whole else state)
 
 
 def lr_factor(images: int, *, scaling: str, reference: int) -> float:

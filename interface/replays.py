@@ -1,4 +1,4 @@
-"""A GPU without the time that it takes to give it its work: CUDA graphs, for inference and for training steps.
+"""CUDA graphs: what networks ask of a GPU is recorded once and replayed, in inference and in training steps.
 
 A picture is made by thousands of small operations, and a program needs longer to ask for them than a GPU to do them. So
 what is asked for is recorded once for each size of a batch, and replayed for the next of that size.
@@ -6,9 +6,9 @@ what is asked for is recorded once for each size of a batch, and replayed for th
 
 import gc
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 KEPT = 4
 """Recordings: batches, the last of a data set, and single pictures. Each holds memory for all its maps."""
+
+OWN = "thread_local"
+"""What a recording forbids it forbids in its own thread: others may pin memory for the next batch meanwhile."""
 
 SETTLED = 2
 """Training steps before one is recorded: libraries choose their ways in the first ones."""
@@ -37,13 +40,20 @@ class Replays:
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self._seen: set[Any] = set()
+        self._refused: set[Any] = set()
         self._recorded: dict[Any, _Recording] = {}
-        self._impossible = False
+        self._pool: Any = None
+
+    def forget(self) -> None:
+        """Give the memory of all recordings back."""
+        self._recorded.clear()
+        self._seen.clear()
+        self._pool = None
 
     def __call__(self, system: System, images: Tensor) -> list[Tensor]:
         """(N, C, h, w) in [0, 1] -> one (N, C, H, W) picture per stage."""
         possible = images.device.type == "cuda" and not system.training and not torch.is_grad_enabled()
-        if not possible or not self.enabled or self._impossible:
+        if not possible or not self.enabled:
             return system.cascade(images)
         precision = _precision()
         key = (system, tuple(images.shape), images.stride(), images.dtype, precision)
@@ -52,15 +62,17 @@ class Replays:
         pictures = system.cascade(images)
         if key not in self._seen:  # a size that comes only once is not worth it
             self._seen.add(key)
-        elif len(self._recorded) < KEPT:
+        elif len(self._recorded) < KEPT and key not in self._refused:
             self._record(key, system, images, precision)
         return pictures
 
     def _record(self, key: Any, system: System, images: Tensor, precision: torch.dtype | None) -> None:
         try:
-            self._recorded[key] = _Recording(system, images, precision)
-        except RuntimeError as error:  # an operation that waits for the GPU, or that no recording can hold
-            self._impossible = True
+            # Results are copied at once, so recordings may use the same memory.
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._recorded[key] = _Recording(system, images, precision, self._pool)
+        except RuntimeError as error:  # an operation that waits for the GPU, no memory left, ...
+            self._refused.add(key)
             _tell(system, error)
 
 
@@ -98,8 +110,9 @@ def _tell(module: nn.Module, error: RuntimeError) -> None:
 
 
 class _Recording:
-    def __init__(self, system: System, images: Tensor, precision: torch.dtype | None) -> None:
-        self._images = images.clone(memory_format=torch.preserve_format)
+    def __init__(self, system: System, images: Tensor, precision: torch.dtype | None, pool: Any) -> None:
+        with torch.inference_mode(False):  # what is made there could not be written to elsewhere
+            self._images = images.clone(memory_format=torch.preserve_format)
         self._graph = torch.cuda.CUDAGraph()
         # Rounded weights that autocast keeps would be gone when the graph is replayed.
         with torch.autocast("cuda", dtype=precision, enabled=precision is not None, cache_enabled=False):
@@ -108,8 +121,7 @@ class _Recording:
             with torch.cuda.stream(aside):  # libraries set themselves up in a first call, which no recording may hold
                 system.cascade(self._images)
             torch.cuda.current_stream().wait_stream(aside)
-            # Other threads of this process may do with the GPU what they want.
-            with _recording(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with _recording(), torch.cuda.graph(self._graph, pool=pool, capture_error_mode=OWN):
                 self._pictures = system.cascade(self._images)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -169,12 +181,12 @@ class RecordedSteps:
         for sample, given in zip(samples, inputs, strict=True):
             sample.requires_grad_(given.requires_grad)
         network.forward = self._plain
-        # The recorder works aside; where gradients are added up, streams then wait for each other, not the program.
-        warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match")
         try:
             lower = torch.autocast("cuda", dtype=precision, enabled=precision is not None, cache_enabled=False)
             with _recording(), lower:
-                torch.cuda.make_graphed_callables(network, samples, allow_unused_input=True)
+                record: Any = torch.cuda.make_graphed_callables
+                mode = {"capture_error_mode": OWN} if "capture_error_mode" in signature(record).parameters else {}
+                record(network, samples, allow_unused_input=True, **mode)
             self._recorded[key] = network.forward
         except RuntimeError as error:
             self._impossible = True

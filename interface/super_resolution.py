@@ -17,7 +17,13 @@ class TextSR(Evaluating, Training):
     """The verbs of the program for super-resolution: train from `Training`, test and demo from `Evaluating`."""
 
     def before_building(self) -> None:
-        """The recognisers of `--test_model`."""
+        """The recognisers of `--test_model`.
+
+        Raises:
+            ValueError: the file of `--onnx` was named, which cannot be trained.
+        """
+        if self.config.TEST.onnx:
+            raise ValueError(f"--onnx {self.config.TEST.onnx} is for --demo alone, and cannot be trained; leave it out")
         self.evaluator = self.build_evaluator()
 
     def after_building(self) -> None:
@@ -30,6 +36,7 @@ class TextSR(Evaluating, Training):
     def judge(self) -> tuple[dict[str, float], Sequence[float]]:
         """Super-resolve and read the validation sets."""
         results = self.evaluate(self.splits, until_signal=self.world_size == 1)
+        self.evaluator.replays.forget()  # training steps want the memory
         row, published = stage_rows(self.system.stages)[-1], self.config.TRAIN.VAL.select_on == "test"
         return headline_numbers(results), selection_score(results, row, published=published)
 

@@ -103,7 +103,12 @@ class TargetCache(Targets):
             numbers = indices.numpy()
             new = np.flatnonzero(~shelf.known[numbers]).tolist()
             if new and (shelf.device.type == "cuda" if self.at_once is None else self.at_once):
-                return shelf.put(numbers, compute(slice(0, None)))
+                values = compute(slice(0, None))
+                if len(new) == len(numbers):
+                    return shelf.put(numbers, values)
+                rows = torch.tensor(new).to(values.device, non_blocking=True)
+                shelf.put(numbers[new], values.index_select(0, rows))
+                return shelf.take(numbers)
             for row in new:
                 shelf.put(numbers[row : row + 1], compute(slice(row, row + 1)))
             return shelf.take(numbers)
@@ -167,8 +172,7 @@ class _Shelf:
             arrived.record()
         self._coming.append((numbers, on_host, arrived))
         self.known[numbers] = True
-        if len(self._coming) > 1 or arrived is None:  # those of the step before have come long since
-            self._receive(0 if arrived is None else 1)
+        self._receive(left=0 if arrived is None else 1)  # those of the step before have come long since
         return values.to(torch.float32)
 
     def take(self, numbers: np.ndarray) -> Tensor:

@@ -26,7 +26,8 @@ def ctc_by_recursion(logits: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (N,) float32; inf, without a gradient, where T columns are too few for the target.
     """
-    loss: Tensor = _Recursion.apply(logits.float(), ids, lengths)
+    with torch.autocast(logits.device.type, enabled=False):  # probabilities become a matrix product
+        loss: Tensor = _Recursion.apply(logits.float(), ids, lengths)
     return loss
 
 
@@ -59,7 +60,7 @@ class _Recursion(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return upstream.nan_to_num(0.0)[:, None, None] * gradient, None, None
+        return upstream[:, None, None] * gradient, None, None
 
 
 def _walk(chances: Tensor, states: Tensor) -> Tensor:

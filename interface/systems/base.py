@@ -86,7 +86,10 @@ class System(nn.Module):
         raise NotImplementedError
 
     def called_once(self) -> list[nn.Module]:
-        """Networks whose forward pass a training step takes exactly once, with tensors alone, for one tensor."""
+        """Networks whose forward pass a training step takes exactly once, with tensors alone, for one tensor.
+
+        That is in training mode and with gradients; whatever else they do does not count. On a GPU they are recorded.
+        """
         return []
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -34,7 +34,8 @@ class Plain(System):
             if training and on:
                 raise ValueError(
                     f"--use_{flag} (--loss {flag}) teaches the recogniser whose reading guides a network, but "
-                    f"--arch {config.arch} has none; leave it out, or take a network with text clues such as rtsrn"
+                    f"--arch {config.arch} has none; add --no-use_{flag} (a file of --config may have set it), or "
+                    "take a network with text clues such as rtsrn"
                 )
         losses = build_image_losses(config, training=training)
         return cls(build_network(config), losses, dict(config.LOSS.weights))

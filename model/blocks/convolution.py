@@ -51,7 +51,7 @@ def fused_depthwise(x: Tensor) -> Callable[..., Tensor] | None:
     dtype, channels = kernel_type(x), x.shape[1]
     if dtype is None or dtype != x.dtype or channels % 16:
         return None
-    case, without = (channels, dtype), "Dilated convolutions are done by cuDNN"
+    case, without = (channels, dtype), "Depth-wise convolutions are done by cuDNN"
     depthwise_triton = translated("depthwise_triton", without, x.device, *case, backward=torch.is_grad_enabled())
     return depthwise_triton.convolve if depthwise_triton else None
 

@@ -1,4 +1,4 @@
-"""Dilated depth-wise 3x3 convolutions on a GPU: a Triton kernel for the map and its gradient, and one for the taps.
+"""Depth-wise 3x3 convolutions on a GPU: a Triton kernel for the map and its gradient, and one for the taps.
 
 They take little arithmetic. Here a map is read nine times, most of them from caches, and written once.
 Computed in float32, whatever the type of the map, which has the order of the pixels (N, H, W, C).

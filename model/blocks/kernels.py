@@ -8,15 +8,19 @@ on the number of threads.
 import functools
 import importlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 
 def usable(x: Tensor) -> bool:
@@ -30,7 +34,6 @@ def usable(x: Tensor) -> bool:
     return plain and _loops() is not None
 
 
-@torch.autocast("cpu", enabled=False)
 def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) -> Tensor:
     """Let a bidirectional GRU of one layer read the rows or the columns of a map, after a 1x1 convolution.
 
@@ -47,9 +50,10 @@ def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) 
     assert loops is not None
     input_weight, input_bias, state_weight, state_bias = _gru_weights(gru, loops.LANES)
     if pointwise is not None:
-        if pointwise.bias is not None:
-            input_bias = torch.addmv(input_bias, input_weight, pointwise.bias)
-        input_weight = input_weight @ pointwise.weight.flatten(1)
+        with torch.autocast("cpu", enabled=False):
+            if pointwise.bias is not None:
+                input_bias = torch.addmv(input_bias, input_weight, pointwise.bias)
+            input_weight = input_weight @ pointwise.weight.flatten(1)
     count, _, height, width = x.shape
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     out = pixels.new_empty(count, height * width, 2, gru.hidden_size)
@@ -57,7 +61,8 @@ def read(gru: nn.GRU, x: Tensor, pointwise: nn.Conv2d | None, *, columns: bool) 
     strides = (height * width, *((1, width) if columns else (width, 1)))
     weights = state_weight.numpy(), state_bias.numpy()
     for given, result in in_parts(pixels, out):
-        projected = F.linear(given, input_weight, input_bias).view(-1, 2, 3, gru.hidden_size)
+        with torch.autocast("cpu", enabled=False):
+            projected = F.linear(given, input_weight, input_bias).view(-1, 2, 3, gru.hidden_size)
         arrays = projected.numpy(), *weights, result.flatten(0, 1).numpy()
         _share_out(loops.gru, len(given) * inner, loops.TILE, *arrays, strides, inner, steps)
     return out.view(count, height, width, -1).permute(0, 3, 1, 2)
@@ -122,6 +127,15 @@ def _threads(process: int, number: int) -> ThreadPoolExecutor:
 def _loops() -> ModuleType | None:
     """Imported at the first use: a training does without, and so can everything."""
     try:
-        return importlib.import_module("model.blocks.compiled")
+        loops = importlib.import_module("model.blocks.compiled")
     except (ImportError, OSError):  # missing, or made for another system or NumPy
         return None
+    units, lanes = loops.LANES, loops.LANES
+    projected, weight = np.zeros((1, 2, 3, units), np.float32), np.zeros((2, 3, units, lanes), np.float32)
+    bias, out = np.zeros((2, units), np.float32), np.zeros((1, 2, units), np.float32)
+    try:
+        loops.gru(0, 1, projected, weight, bias, out, (1, 1, 1), 1, 1)
+    except Exception as error:  # of a compiler: what it raises is not documented
+        log.warning("networks infer by PyTorch's operations, which is slower: numba does not work here: %s", error)
+        return None
+    return loops

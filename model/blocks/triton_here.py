@@ -42,6 +42,8 @@ def translated(name: str, without: str, device: torch.device, *case: Any, backwa
         return None
     try:
         module.rehearse(device, *case, backward=backward)
+    except torch.OutOfMemoryError:  # says nothing about Triton
+        raise
     except Exception as error:  # of a compiler, a linker, a driver: what they raise is not documented
         log.warning("%s, which is slower, since Triton does not work here: %s", without, error)
         return None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dataset.loading import LoaderSpec, build_loader
+from interface import evaluation
 from interface.alignment import distance
 from interface.config import load_settings
 from interface.evaluation import Evaluator, Split, averages, selection_score, stage_rows
@@ -360,3 +361,16 @@ def test_without_a_reader_psnr_chooses():
 def test_names_of_stages():
     assert stage_rows(1) == ["sr_1"]
     assert stage_rows(3) == ["sr_1", "sr_2", "sr_3"]
+
+
+def test_bicubic_pictures_are_measured_once(tiny_dir, monkeypatch):
+    measured = []
+    metrics = evaluation.image_metrics
+    monkeypatch.setattr(evaluation, "image_metrics", lambda *args: measured.append(args) or metrics(*args))
+    evaluator = Evaluator([counting()], CPU, ReadingCache(None), bootstrap_samples=50)
+    first, again = (evaluator.run(Sharpen(), split(tiny_dir / "train", batch_size=6)) for _ in range(2))
+    assert len(measured) == 2 * 3 + 2 * 2  # bicubic and two stages of two batches, then the stages
+    assert first["per_image"] == again["per_image"]
+    other = evaluator.run(Sharpen(), split(tiny_dir / "test" / "easy", batch_size=6))
+    assert len(measured) == 2 * 3 + 2 * 2 + 3
+    assert other["psnr"]["bicubic"] != first["psnr"]["bicubic"]

@@ -191,7 +191,7 @@ def test_a_demo_refuses_what_the_file_is_not_for(options, reason, exported):
         made.run()
 
 
-def test_a_demo_by_a_file_is_on_a_cpu_in_float32_and_has_no_other_weights(exported):
+def test_a_demo_by_a_file_is_on_a_cpu_in_float32_and_has_no_other_weights(exported, tiny_dir):
     made = task(["--demo", "--device", "cpu", "--onnx", exported[0], "--arch", "tinynet"])
     with pytest.raises(ValueError, match="not on cuda; add --device cpu"):
         open_onnx(made.config, made.spec, torch.device("cuda"), "no")
@@ -202,6 +202,9 @@ def test_a_demo_by_a_file_is_on_a_cpu_in_float32_and_has_no_other_weights(export
         open_onnx(made.config, made.spec, torch.device("cpu"), "no")
     with pytest.raises(ValueError, match="a test wants every stage"):
         task(["--go_test", "--device", "cpu", "--onnx", exported[0], "--arch", "tinynet"]).run()
+    train = ["--arch", "tinynet", "--device", "cpu", "--workers", "0", "--train_data_dir", tiny_dir / "train"]
+    with pytest.raises(ValueError, match="is for --demo alone"):
+        task([*train, "--onnx", exported[0]]).run()
 
 
 @pytest.mark.parametrize(

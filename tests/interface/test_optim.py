@@ -6,7 +6,14 @@ import torch
 from easydict import EasyDict
 from torch import nn
 
-from interface.optim import build_optimizer, learning_rate, lr_factor, release_learning_rate, step_learning_rate
+from interface.optim import (
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    lr_factor,
+    release_learning_rate,
+    step_learning_rate,
+)
 
 
 def cosine(step, *, warmup=10, total=110, peak=2.0):
@@ -90,7 +97,7 @@ def test_release_continues_from_any_step():
 
 
 def test_optimizers():
-    parameters = [nn.Parameter(torch.zeros(1))]
+    parameters = [{"params": [nn.Parameter(torch.zeros(1))]}]
     adam = build_optimizer(parameters, EasyDict(optimizer="Adam", lr=0.1, beta1=0.4))
     assert isinstance(adam, torch.optim.Adam)
     assert adam.defaults["betas"] == (0.4, 0.999)
@@ -98,6 +105,21 @@ def test_optimizers():
     sgd = build_optimizer(parameters, EasyDict(optimizer="SGD", lr=0.2, beta1=0.4))
     assert isinstance(sgd, torch.optim.SGD)
     assert (sgd.defaults["lr"], sgd.defaults["momentum"]) == (0.2, 0.9)
+
+
+def test_a_state_from_a_cpu_serves_on_a_gpu():
+    """Where Adam is one kernel and its count of steps lies on the device, too; here "meta" stands for it."""
+    on_cpu = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=0.1)
+    on_cpu.param_groups[0]["params"][0].grad = torch.ones(2)
+    on_cpu.step()
+    elsewhere = nn.Parameter(torch.zeros(2, device="meta"))
+    optimizer = torch.optim.Adam([elsewhere], lr=0.3)
+    optimizer.param_groups[0]["fused"] = True
+    load_optimizer(optimizer, on_cpu.state_dict())
+    assert {value.device.type for value in optimizer.state[elsewhere].values()} == {"meta"}
+    assert optimizer.param_groups[0]["lr"] == 0.3
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        load_optimizer(optimizer, {"state": {}, "param_groups": []})
 
 
 @pytest.mark.parametrize(

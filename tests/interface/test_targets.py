@@ -376,3 +376,16 @@ def test_the_size_of_what_is_kept_is_said(trained, caplog):
     caplog.set_level(logging.INFO)
     run([*trained, "--steps", "1"])
     assert "kept in memory once computed: teacher_prior of 11 samples, 0.0404 MiB in float32" in caplog.text
+
+
+def test_what_is_known_stays_when_its_batch_has_something_new():
+    cache = TargetCache(4, longest=0, key=lambda: "", folder=None, limit=1e6, at_once=True)
+    taken = []
+
+    def compute(number):
+        return lambda rows: torch.full((2, 3), float(number))[rows]
+
+    for number, indices in enumerate([[0, 1], [1, 2]]):
+        taken.append(cache.get("x", nn.Linear(1, 1), torch.tensor(indices), compute(number)))
+    assert torch.equal(taken[0], torch.zeros(2, 3))
+    assert taken[1][:, 0].tolist() == [0.0, 1.0]

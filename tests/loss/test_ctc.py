@@ -125,3 +125,11 @@ def test_recursion_of_hopeless_logits_stays_finite():
     loss = ctc_by_recursion(logits, ids(2, 3)[None], ids(2))
     loss.sum().backward()
     assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all()
+
+
+def test_recursion_stays_in_float32_under_autocast():
+    logits = torch.randn(2, 9, 37, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (expected,) = torch.autograd.grad(ctc_by_recursion(logits, ids(5, 6, 7, 8).view(2, 2), ids(2, 2)).sum(), logits)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = ctc_by_recursion(logits, ids(5, 6, 7, 8).view(2, 2), ids(2, 2)).sum()
+    assert torch.equal(torch.autograd.grad(loss, logits)[0], expected)
