@@ -1,6 +1,8 @@
 """`--list`: its numbers, and the table in README that it makes."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import main as program
 from interface import listing
 from interface.config import ROOT, ConfigError, load_settings
 from model import list_models, model_spec
+from tests.interface.helpers import environment
 from tests.model.published import zoo_tables
 
 # Flags of the published network, and its MACs for one picture of 16x64 pixels, recurrent layers included.
@@ -129,3 +132,16 @@ def test_the_table_in_readme_is_the_one_that_the_program_makes():
     found = re.search(r"<!-- main.py --list markdown -->\n(.*?)\n\n", readme, re.DOTALL)
     assert found, "README has no such table"
     assert found[1] == listing.table("markdown")
+
+
+def test_sizes_are_counted_in_a_process_of_their_own():
+    """In this one other tests have loaded what it takes."""
+    code = """
+from interface import listing
+from interface.config import load_settings
+print(listing.measure(load_settings(["--arch", "rtsrn", "--go_test"]).config).macs)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1e9

@@ -77,7 +77,7 @@ def test_pictures_with_large_errors_are_left_out():
 @pytest.mark.parametrize("flag", ["distill", "label"])
 def test_terms_of_the_text_prior_need_one(flag):
     config = load_settings(["--arch", "srcnn", "--loss", f"mse,{flag}"]).config
-    with pytest.raises(ValueError, match=f"--use_{flag} .*--arch srcnn has none; leave it out"):
+    with pytest.raises(ValueError, match=f"--use_{flag} .*--arch srcnn has none; add --no-use_{flag}"):
         build_system(config, training=True)
     build_system(config, training=False)
 

@@ -202,7 +202,8 @@ def test_a_demo_by_a_file_is_on_a_cpu_in_float32_and_has_no_other_weights(export
         open_onnx(made.config, made.spec, torch.device("cpu"), "no")
     with pytest.raises(ValueError, match="a test wants every stage"):
         task(["--go_test", "--device", "cpu", "--onnx", exported[0], "--arch", "tinynet"]).run()
-    train = ["--arch", "tinynet", "--device", "cpu", "--workers", "0", "--train_data_dir", tiny_dir / "train"]
+    train = ["--arch", "tinynet", "--device", "cpu", "--workers", "0", "--batch_size", "2"]
+    train += ["--train_data_dir", tiny_dir / "train"]
     with pytest.raises(ValueError, match="is for --demo alone"):
         task([*train, "--onnx", exported[0]]).run()
 
