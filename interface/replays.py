@@ -19,7 +19,7 @@ from interface.systems.base import System
 log = logging.getLogger(__name__)
 
 KEPT = 4
-"""Recordings: batches, the last of a data set, and single pictures. Each holds memory for all its maps."""
+"""Recordings: batches, the last of a data set, and single pictures."""
 
 OWN = "thread_local"
 """What a recording forbids it forbids in its own thread: others may pin memory for the next batch meanwhile."""

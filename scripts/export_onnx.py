@@ -12,37 +12,27 @@ pictures is compared with what PyTorch makes before the file is written.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file: the packages lie one folder up
+
+from scripts.export_command import run
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="export_onnx.py", description=__doc__, formatter_class=raw)
-    parser.add_argument("source", type=Path, metavar="RUN", help="run folder or weights file: what --resume takes")
-    parser.add_argument("out", type=Path, metavar="OUT", help="file to write, .onnx; nothing is overwritten")
-    parser.add_argument(
-        "--which", choices=["best", "last"], default="", help="checkpoint of a run folder (best, if there is one)"
-    )
-    return parser.parse_args(argv)
+def export(args: argparse.Namespace) -> Iterator[str]:
+    """Write it; yields what is to be said."""
+    from interface.onnx_export import export_onnx
+
+    apart = export_onnx(args.source, args.out, args.which)
+    size = args.out.stat().st_size / 1e6
+    yield f"wrote {args.out} ({size:.1f} MB); its pictures differ from PyTorch's by {apart:.1e} at most"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export; returns the exit status."""
-    args = parse(argv)
-    sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
-    from interface.onnx_export import export_onnx
-
-    try:
-        apart = export_onnx(args.source, args.out, args.which)
-        size = args.out.stat().st_size / 1e6
-        print(f"wrote {args.out} ({size:.1f} MB); its pictures differ from PyTorch's by {apart:.1e} at most")
-    except (ValueError, OSError) as error:
-        print(f"export_onnx.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    source, out = "run folder or weights file: what --resume takes", "file to write, .onnx"
+    return run(argv, "export_onnx.py", __doc__, source=source, out=out, export=export)
 
 
 if __name__ == "__main__":

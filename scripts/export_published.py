@@ -11,37 +11,27 @@ Read it with `--resume my_run_published` and the flags of the run (its `config.y
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file: the packages lie one folder up
+
+from scripts.export_command import run
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="export_published.py", description=__doc__, formatter_class=raw)
-    parser.add_argument("source", type=Path, metavar="RUN", help="run folder or checkpoint file of this program")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; nothing is overwritten")
-    parser.add_argument(
-        "--which", choices=["best", "last"], default="", help="checkpoint of a run folder (best, if there is one)"
-    )
-    return parser.parse_args(argv)
+def export(args: argparse.Namespace) -> Iterator[str]:
+    """Write it; yields what is to be said."""
+    from interface.export import export_published
+
+    for path in export_published(args.source, args.out, args.which):
+        yield f"wrote {path}"
+    yield f"to read them here: --resume {args.out} with the options of the run (its config.yaml)"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export; returns the exit status."""
-    args = parse(argv)
-    sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
-    from interface.export import export_published
-
-    try:
-        for path in export_published(args.source, args.out, args.which):
-            print(f"wrote {path}")
-        print(f"to read them here: --resume {args.out} with the options of the run (its config.yaml)")
-    except (ValueError, OSError) as error:
-        print(f"export_published.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    source, out = "run folder or checkpoint file of this program", "folder to write"
+    return run(argv, "export_published.py", __doc__, source=source, out=out, export=export)
 
 
 if __name__ == "__main__":

@@ -12,36 +12,26 @@ with what is known about it: sha256, command and data of the training, scores.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file: the packages lie one folder up
+
+from scripts.export_command import run
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="export_weights.py", description=__doc__, formatter_class=raw)
-    parser.add_argument("source", type=Path, metavar="RUN", help="run folder or checkpoint file")
-    parser.add_argument("out", type=Path, metavar="OUT", help="file to write, .safetensors; nothing is overwritten")
-    parser.add_argument(
-        "--which", choices=["best", "last"], default="", help="checkpoint of a run folder (best, if there is one)"
-    )
-    return parser.parse_args(argv)
+def export(args: argparse.Namespace) -> Iterator[str]:
+    """Write it; yields what is to be said."""
+    from interface.export_weights import export_weights
+
+    facts = export_weights(args.source, args.out, which=args.which)
+    yield f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB) and {facts}"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export; returns the exit status."""
-    args = parse(argv)
-    sys.path.insert(0, str(ROOT))  # run as a file: the packages lie one folder up
-    from interface.export_weights import export_weights
-
-    try:
-        facts = export_weights(args.source, args.out, which=args.which)
-        print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB) and {facts}")
-    except (ValueError, OSError) as error:
-        print(f"export_weights.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    source, out = "run folder or checkpoint file", "file to write, .safetensors"
+    return run(argv, "export_weights.py", __doc__, source=source, out=out, export=export)
 
 
 if __name__ == "__main__":
