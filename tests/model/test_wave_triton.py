@@ -1,31 +1,21 @@
 """The Triton kernel that mixes waves against grouped convolutions: on a CPU by Triton's interpreter, and on a GPU."""
 
-import importlib.util
 import logging
-import subprocess
-import sys
 
 import pytest
 import torch
 
-from interface.config import ROOT
 from model.blocks import wave as wave_module
 from model.blocks.triton_here import translated
 from model.blocks.wave import WaveBlock, fused_waves
-from tests.interface.helpers import environment
 from tests.model.interpreted_gru import largest_difference
 from tests.model.interpreted_wave import expected, found, mixer_of, waves_of
-
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs the package triton")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+from tests.model.with_triton import check_interpreted, needs_gpu, needs_triton
 
 
 @needs_triton
 def test_the_kernel_computes_what_convolutions_do():
-    command = [sys.executable, "-m", "tests.model.interpreted_wave"]
-    interpreted = {**environment(), "TRITON_INTERPRET": "1"}  # Triton asks for it when it is imported
-    done = subprocess.run(command, cwd=ROOT, env=interpreted, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout == "checked\n", done.stderr
+    check_interpreted("interpreted_wave")
 
 
 def test_other_devices_do_not_use_it():
